@@ -1,0 +1,128 @@
+// Package cli is the command line of the binary: one file per command, and
+// the names (flume-ng, kafka-topics.sh, …) under which the binary answers
+// with another program's command line.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes of the binary.
+const (
+	ExitOK     = 0
+	ExitFailed = 1
+	ExitUsage  = 2 // bad usage or bad configuration
+)
+
+// root lists the commands; each type lives in the file of its name.
+type root struct {
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// Env is what a command's Run method receives beside its flags. Ctx ends at
+// the first SIGINT or SIGTERM; a second signal ends the process at once.
+type Env struct {
+	Ctx    context.Context
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// exitError carries an exit code other than 1 up to Run. A nil Err means that
+// everything worth saying has been printed.
+type exitError struct {
+	Code int
+	Err  error
+}
+
+func (e *exitError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit status %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.Err }
+
+// usageError marks err as bad usage or bad configuration: exit code 2.
+func usageError(err error) error { return &exitError{Code: ExitUsage, Err: err} }
+
+// Run interprets args (args[0] is the name the binary was called by) and
+// returns the exit code.
+func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// After the first signal the default action is restored, so a second
+	// one ends a shutdown that hangs.
+	go func() { <-ctx.Done(); stop() }()
+	env := &Env{Ctx: ctx, Stdin: stdin, Stdout: stdout, Stderr: stderr}
+
+	if run, ok := aliases()[trimProgramName(args[0])]; ok {
+		return report(env, run(env, args[1:]))
+	}
+
+	var cmds root
+	exited, code := false, 0
+	parser, err := kong.New(&cmds,
+		kong.Name("sluice"),
+		kong.Description("Collects logs and sensor data: runs Flume agent files, and is a Kafka broker."),
+		kong.UsageOnError(),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { exited, code = true, c }),
+		kong.Bind(env),
+	)
+	if err != nil {
+		fmt.Fprintf(stderr, "sluice: build the command line: %v\n", err)
+		return ExitFailed
+	}
+	kctx, err := parser.Parse(args[1:])
+	if exited { // --help
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "sluice: %v (try: sluice --help)\n", err)
+		return ExitUsage
+	}
+	return report(env, kctx.Run(env))
+}
+
+// report prints a command's error and turns it into an exit code.
+func report(env *Env, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	var ee *exitError
+	if errors.As(err, &ee) {
+		if ee.Err != nil {
+			fmt.Fprintf(env.Stderr, "sluice: %v\n", ee.Err)
+		}
+		return ee.Code
+	}
+	fmt.Fprintf(env.Stderr, "sluice: %v\n", err)
+	return ExitFailed
+}
+
+// aliases maps the other names of the binary (a symlink is enough) to what
+// runs then.
+func aliases() map[string]func(env *Env, args []string) error {
+	return map[string]func(env *Env, args []string) error{}
+}
+
+// trimProgramName is the base name without the .sh or .exe of the original.
+func trimProgramName(arg0 string) string {
+	name := filepath.Base(arg0)
+	switch ext := filepath.Ext(name); ext {
+	case ".sh", ".exe", ".bat":
+		return name[:len(name)-len(ext)]
+	}
+	return name
+}
