@@ -1,0 +1,5 @@
+//go:build !sluicedebug
+
+package event
+
+func poison([]byte) {}
