@@ -11,7 +11,11 @@ import "fmt"
 // Value is the text of one property with its full key and where that stands.
 // The zero Value is an absent property.
 type Value struct {
-	Text string
+	Text string // after substitution and config filters, blanks trimmed
+	// Raw is the value as the file has it, escapes decoded. Show this one to
+	// people: Text may hold a password that came out of the environment or a
+	// config filter.
+	Raw  string
 	Key  string // full key, for example a1.sources.r1.batchSize
 	File string
 	Line int // line of the key, counted from 1; 0 where the value was not read from a file
