@@ -1,0 +1,296 @@
+package record
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// Stamps calls f with offset and timestamp of each record of one whole batch, in order, until f returns false. It opens
+// compressed batches, in bounded memory. It is what a search by time needs; keys and values are skipped.
+func Stamps(batch []byte, f func(offset, timestamp int64) bool) error {
+	h, err := ParseHeader(batch)
+	if err != nil {
+		return err
+	}
+	if h.Size() != int64(len(batch)) {
+		return fmt.Errorf("%w: it says %d bytes and %d are there", ErrShort, h.Size(), len(batch))
+	}
+	body := batch[HeaderSize:]
+	if h.Codec() == None {
+		return stampsPlain(&h, body, f)
+	}
+	r, done, err := open(h.Codec(), body)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return stampsStream(&h, bufio.NewReaderSize(r, 32<<10), f)
+}
+
+func (h *Header) stamp(tsDelta int64) int64 {
+	if h.LogAppendTime() {
+		return h.MaxTimestamp
+	}
+	return h.BaseTimestamp + tsDelta
+}
+
+func stampsPlain(h *Header, b []byte, f func(offset, timestamp int64) bool) error {
+	for i := int32(0); i < h.Count; i++ {
+		n, w := uvarint(b)
+		size := unzigzag(n)
+		if w <= 0 || size < 0 || size > int64(len(b)-w) {
+			return recordError(i, "its length leaves the batch")
+		}
+		rec := b[w : w+int(size)]
+		b = b[w+int(size):]
+		if len(rec) < 1 {
+			return recordError(i, "it is empty")
+		}
+		ts, w := uvarint(rec[1:])
+		if w <= 0 {
+			return recordError(i, "bad timestamp delta")
+		}
+		off, w2 := uvarint(rec[1+w:])
+		if w2 <= 0 {
+			return recordError(i, "bad offset delta")
+		}
+		if !f(h.BaseOffset+unzigzag(off), h.stamp(unzigzag(ts))) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func stampsStream(h *Header, r *bufio.Reader, f func(offset, timestamp int64) bool) error {
+	for i := int32(0); i < h.Count; i++ {
+		size, _, err := readVarint(r)
+		if err != nil {
+			return recordError(i, err.Error())
+		}
+		if _, err := r.ReadByte(); err != nil {
+			return recordError(i, "it is empty")
+		}
+		ts, n1, err := readVarint(r)
+		if err != nil {
+			return recordError(i, "bad timestamp delta")
+		}
+		off, n2, err := readVarint(r)
+		if err != nil {
+			return recordError(i, "bad offset delta")
+		}
+		rest := size - 1 - int64(n1) - int64(n2)
+		if rest < 0 {
+			return recordError(i, "its length is too small")
+		}
+		if !f(h.BaseOffset+off, h.stamp(ts)) {
+			return nil
+		}
+		if _, err := io.CopyN(io.Discard, r, rest); err != nil {
+			return recordError(i, "its length leaves the batch")
+		}
+	}
+	return nil
+}
+
+func recordError(i int32, what string) error {
+	return fmt.Errorf("%w: record %d: %s", ErrInvalid, i, what)
+}
+
+// CheckPlain walks the records of an uncompressed batch and verifies that they fill it exactly, that there are as many
+// as the header says, that offset deltas count up from 0 and that keys, values and headers stay inside their record.
+// It returns the smallest and largest record timestamp; both are NoTimestamp in an empty batch.
+func CheckPlain(h *Header, batch []byte) (minTS, maxTS int64, err error) {
+	b := batch[HeaderSize:h.Size()]
+	minTS, maxTS = NoTimestamp, NoTimestamp
+	for i := int32(0); i < h.Count; i++ {
+		n, w := uvarint(b)
+		size := unzigzag(n)
+		if w <= 0 || size < 1 || size > int64(len(b)-w) {
+			return 0, 0, recordError(i, "its length leaves the batch")
+		}
+		rec := b[w+1 : w+int(size)] // after the unused attributes
+		b = b[w+int(size):]
+
+		ts, w := uvarint(rec)
+		if w <= 0 {
+			return 0, 0, recordError(i, "bad timestamp delta")
+		}
+		rec = rec[w:]
+		off, w := uvarint(rec)
+		if w <= 0 || unzigzag(off) != int64(i) {
+			return 0, 0, recordError(i, "offset deltas do not count up from 0")
+		}
+		rec = rec[w:]
+		ok := true
+		rec, ok = skipBytes(rec, true) // key
+		if ok {
+			rec, ok = skipBytes(rec, true) // value
+		}
+		if !ok {
+			return 0, 0, recordError(i, "key or value leaves the record")
+		}
+		nh, w := uvarint(rec)
+		if w <= 0 || unzigzag(nh) < 0 {
+			return 0, 0, recordError(i, "bad header count")
+		}
+		rec = rec[w:]
+		for left := unzigzag(nh); left > 0; left-- {
+			if rec, ok = skipBytes(rec, false); ok {
+				rec, ok = skipBytes(rec, true)
+			}
+			if !ok {
+				return 0, 0, recordError(i, "a header leaves the record")
+			}
+		}
+		if len(rec) != 0 {
+			return 0, 0, recordError(i, "bytes are left over")
+		}
+
+		t := h.BaseTimestamp + unzigzag(ts)
+		if i == 0 || t < minTS {
+			minTS = t
+		}
+		if i == 0 || t > maxTS {
+			maxTS = t
+		}
+	}
+	if len(b) != 0 {
+		return 0, 0, fmt.Errorf("%w: %d bytes after the last of %d records", ErrInvalid, len(b), h.Count)
+	}
+	return minTS, maxTS, nil
+}
+
+// skipBytes skips a length and so many bytes; the length -1 is null where that is allowed.
+func skipBytes(b []byte, nullable bool) ([]byte, bool) {
+	n, w := uvarint(b)
+	if w <= 0 {
+		return nil, false
+	}
+	b = b[w:]
+	size := unzigzag(n)
+	if size == -1 && nullable {
+		return b, true
+	}
+	if size < 0 || size > int64(len(b)) {
+		return nil, false
+	}
+	return b[size:], true
+}
+
+func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
+
+// uvarint is binary.Uvarint with its one-byte case inlined; most lengths and deltas are that small.
+func uvarint(b []byte) (uint64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return binary.Uvarint(b)
+}
+
+func readVarint(r *bufio.Reader) (int64, int, error) {
+	var u uint64
+	for i := 0; i < binary.MaxVarintLen64; i++ {
+		c, err := r.ReadByte()
+		if err != nil {
+			return 0, 0, err
+		}
+		u |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			return unzigzag(u), i + 1, nil
+		}
+	}
+	return 0, 0, errors.New("number is too long")
+}
+
+// maxWindow bounds what a decoder may allocate for a hostile batch. It is the window of zstd's highest ordinary level.
+const maxWindow = 8 << 20
+
+// xerialHeader opens the framed snappy that Java clients write: magic and two version numbers, then chunks with their
+// length. Other clients write one bare snappy block.
+var xerialHeader = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
+
+func open(c Codec, body []byte) (io.Reader, func(), error) {
+	switch c {
+	case Gzip:
+		r, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: open gzip: %w", ErrInvalid, err)
+		}
+		return r, func() {}, nil
+	case Snappy:
+		return &snappyReader{in: body, framed: bytes.HasPrefix(body, xerialHeader)}, func() {}, nil
+	case LZ4:
+		return lz4.NewReader(bytes.NewReader(body)), func() {}, nil
+	case Zstd:
+		r, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: open zstd: %w", ErrInvalid, err)
+		}
+		return r, r.Close, nil
+	}
+	return nil, nil, fmt.Errorf("%w: unknown codec %d", ErrInvalid, c)
+}
+
+// maxSnappy bounds one snappy block, which is decoded whole. It is twice the largest request that Kafka takes.
+const maxSnappy = 200 << 20
+
+type snappyReader struct {
+	in     []byte
+	framed bool
+	began  bool
+	out    []byte // decoded, not yet read
+	buf    []byte
+}
+
+func (s *snappyReader) Read(p []byte) (int, error) {
+	for len(s.out) == 0 {
+		if !s.began && s.framed {
+			if len(s.in) < len(xerialHeader)+8 {
+				return 0, io.ErrUnexpectedEOF
+			}
+			s.in = s.in[len(xerialHeader)+8:]
+		}
+		s.began = true
+		if len(s.in) == 0 {
+			return 0, io.EOF
+		}
+		block := s.in
+		if s.framed {
+			if len(s.in) < 4 {
+				return 0, io.ErrUnexpectedEOF
+			}
+			n := binary.BigEndian.Uint32(s.in)
+			if uint64(n) > uint64(len(s.in)-4) {
+				return 0, io.ErrUnexpectedEOF
+			}
+			block, s.in = s.in[4:4+n], s.in[4+n:]
+		} else {
+			s.in = nil
+		}
+		size, err := s2.DecodedLen(block)
+		if err != nil {
+			return 0, err
+		}
+		// Snappy cannot do better than about 1 in 22; a block that claims more is a lie that would cost memory.
+		if size > maxSnappy || size > 64*len(block)+64 {
+			return 0, fmt.Errorf("snappy block claims %d bytes from %d", size, len(block))
+		}
+		if s.out, err = s2.Decode(s.buf[:cap(s.buf)], block); err != nil {
+			return 0, err
+		}
+		s.buf = s.out
+	}
+	n := copy(p, s.out)
+	s.out = s.out[n:]
+	return n, nil
+}
