@@ -1,0 +1,338 @@
+// Package memory is Flume's memory channel: a bounded queue of events in this
+// process. What it holds is gone when the process dies.
+//
+// Events are kept by value in one ring with the blocks that they view beside
+// them. A put or a take costs one lock and one copy of 48 bytes an event,
+// whatever the batch, and allocates nothing.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/event"
+)
+
+func init() {
+	component.RegisterChannel(component.Info{
+		Name:    "memory",
+		Classes: []string{"org.apache.flume.channel.MemoryChannel"},
+		Doc:     "Holds events in memory, bounded by their number and by the bytes of their bodies.",
+		Notes: "The default of `byteCapacity` is 80 % of the process's memory limit (`GOMEMLIMIT`) or, without one, a quarter of the machine's memory: " +
+			"there is no JVM heap to take 80 % of. A take waits only until the first event comes, so a sink gets what is there without delay.",
+	}, func() component.ChannelConfig { return new(config) })
+}
+
+type config struct {
+	capacity     int
+	txCapacity   int
+	keepAlive    time.Duration
+	byteCapacity int64
+	byteBuffer   int
+}
+
+func (c *config) Fields() []component.Field {
+	return []component.Field{
+		component.Int("capacity", &c.capacity, 100).In("events").Min(1).Lenient().
+			Describe("How many events the channel holds, those of open takes included."),
+		component.Int("transactionCapacity", &c.txCapacity, 100).In("events").Min(1).Lenient().
+			Describe("The largest batch of one put or take; at most capacity."),
+		component.Duration("keep-alive", &c.keepAlive, time.Second, 3*time.Second).Min(0).Lenient().
+			Describe("How long a put waits for room and a take for an event."),
+		component.Int64("byteCapacity", &c.byteCapacity, defaultByteCapacity()).AsType("bytes").In("bytes").Min(0).
+			Describe("Bound on the bytes of the bodies, counted in slots of 100 bytes. A result below one slot means no bound, as in Flume."),
+		component.Int("byteCapacityBufferPercentage", &c.byteBuffer, 20).In("%").Min(0).Max(100).
+			Describe("The share of byteCapacity that is set aside for headers, which are not counted."),
+	}
+}
+
+// NewChannel makes the channel.
+func (c *config) NewChannel(component.Env) (component.Channel, error) {
+	if c.txCapacity > c.capacity {
+		return nil, &component.KeyError{Key: "transactionCapacity",
+			Err:  fmt.Errorf("%d is larger than the capacity, %d", c.txCapacity, c.capacity),
+			Hint: "lower it, or raise capacity"}
+	}
+	slots := int64(float64(c.byteCapacity) * (1 - float64(c.byteBuffer)/100) / slotSize)
+	if slots < 1 {
+		slots = math.MaxInt32
+	}
+	return New(c.capacity, c.txCapacity, c.keepAlive, slots), nil
+}
+
+// slotSize is the granularity of byte accounting, in bytes (Flume's).
+const slotSize = 100
+
+// defaultByteCapacity stands for "80 % of the JVM's heap".
+func defaultByteCapacity() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		return limit / 5 * 4
+	}
+	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
+				if kb, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+					return kb << 10 / 4
+				}
+			}
+		}
+	}
+	return 512 << 20
+}
+
+// run is what one put left behind: n events that view the next blocks in the
+// ring of blocks.
+type run struct{ events, blocks int32 }
+
+// Channel is the queue. Use New.
+type Channel struct {
+	capacity  int
+	txCap     int
+	keepAlive time.Duration
+	slots     int64
+
+	mu     sync.Mutex
+	events ring[event.Event]
+	blocks ring[*event.Block]
+	runs   ring[run]
+	leased int   // events of open takes: they still fill the channel
+	used   int64 // slots, those of open takes included
+	pinned int64 // bytes of the blocks in the rings; a block shared by two puts counts twice
+
+	// One token each: some put (take) may find what it waits for. The
+	// woken one passes the token on when there is more.
+	room, some chan struct{}
+}
+
+var _ component.Channel = (*Channel)(nil)
+
+// New returns a channel for capacity events and slots × 100 bytes of bodies.
+func New(capacity, txCapacity int, keepAlive time.Duration, slots int64) *Channel {
+	return &Channel{capacity: capacity, txCap: txCapacity, keepAlive: keepAlive, slots: slots,
+		room: make(chan struct{}, 1), some: make(chan struct{}, 1)}
+}
+
+// Start does nothing: there is nothing to acquire.
+func (c *Channel) Start(context.Context) error { return nil }
+
+// Stop keeps the events, as Flume does over a reload; they go with the process.
+func (c *Channel) Stop(context.Context) error { return nil }
+
+// TransactionCapacity is the largest batch of a put or take.
+func (c *Channel) TransactionCapacity() int { return c.txCap }
+
+// Stats counts events of open takes as still in the channel, as Flume does
+// for the capacity.
+func (c *Channel) Stats() component.ChannelStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return component.ChannelStats{Size: int64(c.events.len() + c.leased), Capacity: int64(c.capacity), Bytes: c.pinned}
+}
+
+func slotsOf(evs []event.Event) int64 {
+	var n int64
+	for i := range evs {
+		n += int64(max(len(evs[i].Body), 1)+slotSize-1) / slotSize
+	}
+	return n
+}
+
+// Put adds the whole batch, waiting keep-alive for room.
+func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
+	evs := b.Events()
+	if len(evs) == 0 {
+		return nil
+	}
+	if len(evs) > c.txCap {
+		return fmt.Errorf("put %d events: more than the channel's transactionCapacity of %d (lower the batch size or raise it)", len(evs), c.txCap)
+	}
+	need := slotsOf(evs)
+	if need > c.slots {
+		return component.Permanent(fmt.Errorf("put %d events: their bodies need %d bytes, the channel's byteCapacity allows %d", len(evs), need*slotSize, c.slots*slotSize))
+	}
+	var timeout <-chan time.Time
+	expired := false
+	for {
+		c.mu.Lock()
+		if c.events.len()+c.leased+len(evs) <= c.capacity && c.used+need <= c.slots {
+			break
+		}
+		c.mu.Unlock()
+		if expired {
+			return component.ErrFull
+		}
+		if timeout == nil {
+			timer := time.NewTimer(c.keepAlive)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-c.room:
+		case <-timeout:
+			expired = true // one more look: the token may have gone to a put that did not fit
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	c.used += need
+	c.events.push(evs, c.capacity)
+	blks := b.Blocks()
+	for _, blk := range blks {
+		blk.Retain()
+		c.pinned += int64(blk.Cap())
+	}
+	c.blocks.push(blks, math.MaxInt)
+	c.runs.push1(run{int32(len(evs)), int32(len(blks))}, math.MaxInt)
+	more := c.events.len()+c.leased < c.capacity
+	c.mu.Unlock()
+	signal(c.some)
+	if more && timeout != nil { // another put may be waiting too
+		signal(c.room)
+	}
+	return nil
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// NewTaker returns a taker with a lease of its own that is used over and over.
+func (c *Channel) NewTaker() component.Taker {
+	l := &lease{c: c}
+	return l
+}
+
+// lease is a taker and its only lease.
+type lease struct {
+	c      *Channel
+	open   bool
+	events []event.Event
+	blocks []*event.Block
+	runs   []run
+	slots  int64
+	timer  *time.Timer
+}
+
+// Take leases up to limit events.
+func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
+	if l.open {
+		return nil, fmt.Errorf("take: the last take was neither committed nor rolled back")
+	}
+	if limit > l.c.txCap {
+		limit = l.c.txCap
+	}
+	c := l.c
+	waiting := false
+	for {
+		c.mu.Lock()
+		if c.events.len() > 0 {
+			break
+		}
+		c.mu.Unlock()
+		if !waiting {
+			waiting = true
+			if l.timer == nil {
+				l.timer = time.NewTimer(c.keepAlive)
+			} else {
+				l.timer.Reset(c.keepAlive)
+			}
+			defer l.timer.Stop()
+		}
+		select {
+		case <-c.some:
+		case <-l.timer.C:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+	n := min(limit, c.events.len())
+	l.events = c.events.pop(l.events[:0], n)
+	for left := n; left > 0; {
+		r := c.runs.front()
+		l.blocks = c.blocks.peek(l.blocks, int(r.blocks))
+		if int(r.events) > left { // the rest of the run stays, and holds its blocks too
+			for _, blk := range l.blocks[len(l.blocks)-int(r.blocks):] {
+				blk.Retain()
+			}
+			l.runs = append(l.runs, run{int32(left), r.blocks})
+			r.events -= int32(left)
+			break
+		}
+		left -= int(r.events)
+		l.runs = append(l.runs, *r)
+		for range r.blocks {
+			c.pinned -= int64((*c.blocks.front()).Cap())
+			c.blocks.drop()
+		}
+		c.runs.drop()
+	}
+	c.leased += n
+	more := c.events.len() > 0
+	c.mu.Unlock()
+	l.slots = slotsOf(l.events)
+	l.open = true
+	if more && waiting { // another take may be waiting too
+		signal(c.some)
+	}
+	return l, nil
+}
+
+// Events is what was taken.
+func (l *lease) Events() []event.Event { return l.events }
+
+// Commit gives the room of the events back.
+func (l *lease) Commit() error {
+	if !l.open {
+		return fmt.Errorf("commit: nothing was taken")
+	}
+	c := l.c
+	c.mu.Lock()
+	c.leased -= len(l.events)
+	c.used -= l.slots
+	c.mu.Unlock()
+	signal(c.room)
+	for _, blk := range l.blocks {
+		blk.Release()
+	}
+	l.reset()
+	return nil
+}
+
+// Rollback puts the events back at the head of the queue, in order.
+func (l *lease) Rollback() error {
+	if !l.open {
+		return fmt.Errorf("rollback: nothing was taken")
+	}
+	c := l.c
+	c.mu.Lock()
+	c.events.pushFront(l.events)
+	c.blocks.pushFront(l.blocks)
+	for _, blk := range l.blocks {
+		c.pinned += int64(blk.Cap())
+	}
+	c.runs.pushFront(l.runs)
+	c.leased -= len(l.events)
+	c.mu.Unlock()
+	signal(c.some)
+	l.reset()
+	return nil
+}
+
+func (l *lease) reset() {
+	l.open = false
+	clear(l.events)
+	clear(l.blocks)
+	l.events, l.blocks, l.runs, l.slots = l.events[:0], l.blocks[:0], l.runs[:0], 0
+}
