@@ -1,0 +1,342 @@
+// Package group is the coordinator of classic consumer groups (JoinGroup,
+// SyncGroup, Heartbeat, LeaveGroup, OffsetCommit) as a pure state machine:
+// no clock, no disk, no goroutine, no randomness inside. The host passes the
+// time with every input, appends what Dirty and the commits ask for to the
+// group log, then delivers the replies, and calls Tick when Deadline is due.
+//
+// The rules are Apache Kafka's (GroupCoordinator and, since 4.0,
+// ClassicGroup); where they are surprising a comment names the KIP.
+package group
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// State of a group.
+type State int8
+
+const (
+	Empty State = iota
+	PreparingRebalance
+	CompletingRebalance
+	Stable
+	Dead
+)
+
+// String is the name that DescribeGroups and ListGroups show.
+func (s State) String() string {
+	switch s {
+	case Empty:
+		return "Empty"
+	case PreparingRebalance:
+		return "PreparingRebalance"
+	case CompletingRebalance:
+		return "CompletingRebalance"
+	case Stable:
+		return "Stable"
+	}
+	return "Dead"
+}
+
+// Limits of a group.
+type Limits struct {
+	MinSession time.Duration // group.min.session.timeout.ms
+	MaxSession time.Duration // group.max.session.timeout.ms
+	MaxSize    int           // group.max.size, pending members included
+}
+
+// Token names a request that waits for its reply; the host chooses it.
+// 0 means that nobody waits.
+type Token uint64
+
+// Protocol is one assignment strategy that a member offers.
+type Protocol struct {
+	Name     string
+	Metadata []byte
+}
+
+// TopicPartition names a partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+}
+
+// Offset is a committed offset.
+type Offset struct {
+	Offset      int64
+	LeaderEpoch int32 // -1: not known
+	Metadata    string
+	Committed   time.Time
+	TopicID     [16]byte // of the topic at the time of the commit; zero: not known
+}
+
+// Reply answers a JoinGroup (Join set) or a SyncGroup.
+type Reply struct {
+	Token Token
+	Code  int16 // Kafka error code
+	Join  bool
+
+	Generation     int32
+	ProtocolType   string
+	Protocol       string
+	Leader         string
+	MemberID       string
+	SkipAssignment bool         // KIP-814
+	Members        []JoinMember // for the leader only
+	Assignment     []byte       // of a SyncGroup
+}
+
+// JoinMember is what the leader learns of a member.
+type JoinMember struct {
+	MemberID   string
+	InstanceID *string
+	Metadata   []byte
+}
+
+type waiting int8
+
+const (
+	waitNone waiting = iota
+	waitJoin
+	waitSync
+)
+
+type member struct {
+	id         string
+	instance   *string
+	clientID   string
+	clientHost string
+	session    time.Duration
+	rebalance  time.Duration
+	protocols  []Protocol
+	assignment []byte
+
+	wait     waiting
+	token    Token // 0 while waiting: the client went away and its place is kept until the deadline
+	synced   bool  // sent its SyncGroup in this generation
+	deadline time.Time
+	seq      int // order of arrival, so that choices do not depend on map order
+}
+
+func (m *member) matches(ps []Protocol) bool {
+	if len(m.protocols) != len(ps) {
+		return false
+	}
+	for i := range ps {
+		if m.protocols[i].Name != ps[i].Name || !bytes.Equal(m.protocols[i].Metadata, ps[i].Metadata) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *member) metadata(protocol string) []byte {
+	for _, p := range m.protocols {
+		if p.Name == protocol {
+			return p.Metadata
+		}
+	}
+	return nil
+}
+
+// Group is one group. It is not safe for concurrent use.
+type Group struct {
+	Name string
+
+	limits       Limits
+	state        State
+	since        time.Time // of state
+	generation   int32
+	protocolType string
+	protocol     string
+	leader       string
+	members      map[string]*member
+	static       map[string]string    // instance id -> member id
+	pending      map[string]time.Time // member ids handed out by KIP-394, until when they are kept
+	rebalanceBy  time.Time            // while PreparingRebalance
+	syncBy       time.Time            // while CompletingRebalance
+	seq          int
+	offsets      map[TopicPartition]Offset
+
+	out   []Reply
+	dirty bool
+}
+
+// New returns an empty group.
+func New(name string, now time.Time, l Limits) *Group {
+	return &Group{
+		Name: name, limits: l, since: now,
+		members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{},
+		offsets: map[TopicPartition]Offset{},
+	}
+}
+
+// State returns the group's state.
+func (g *Group) State() State { return g.state }
+
+// Generation returns the current generation.
+func (g *Group) Generation() int32 { return g.generation }
+
+// ProtocolType returns the protocol type, "" while none is fixed.
+func (g *Group) ProtocolType() string { return g.protocolType }
+
+// Idle reports whether the group holds nothing worth keeping.
+func (g *Group) Idle() bool {
+	return (g.state == Empty || g.state == Dead) && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0
+}
+
+// Replies returns the replies that have become due and forgets them.
+func (g *Group) Replies() []Reply {
+	out := g.out
+	g.out = nil
+	return out
+}
+
+// Dirty reports, once, whether the membership changed in a way that has to
+// be in the group log before the replies go out: a finished rebalance, the
+// group becoming empty, a replaced static member.
+func (g *Group) Dirty() bool {
+	d := g.dirty
+	g.dirty = false
+	return d
+}
+
+// Deadline returns when Tick has to be called next, or the zero time.
+func (g *Group) Deadline() time.Time {
+	var next time.Time
+	take := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	for _, m := range g.members {
+		if m.expires() {
+			take(m.deadline)
+		}
+	}
+	for _, t := range g.pending {
+		take(t)
+	}
+	switch g.state {
+	case PreparingRebalance:
+		take(g.rebalanceBy)
+	case CompletingRebalance:
+		take(g.syncBy)
+	}
+	return next
+}
+
+// expires reports whether the member's session is running. A member that
+// waits for a reply cannot send heartbeats and so does not expire, unless its
+// client has gone away.
+func (m *member) expires() bool { return m.wait == waitNone || m.token == 0 }
+
+// Tick handles what is due at now: silent members, handed-out ids that were
+// never used, rebalances that took too long.
+func (g *Group) Tick(now time.Time) {
+	lost, removed := false, false
+	for id, t := range g.pending {
+		if !now.Before(t) {
+			delete(g.pending, id)
+			lost = true
+		}
+	}
+	for _, m := range g.ordered() {
+		if m.expires() && !now.Before(m.deadline) {
+			g.remove(m, kerr.UnknownMemberID.Code)
+			removed = true
+		}
+	}
+	if lost || removed {
+		g.membersLeft(now, removed)
+	}
+	if g.state == CompletingRebalance && !now.Before(g.syncBy) {
+		// Members that took the generation and never synchronised would
+		// hold everybody else for ever.
+		for _, m := range g.ordered() {
+			if !m.synced {
+				g.remove(m, kerr.UnknownMemberID.Code)
+			}
+		}
+		g.prepareRebalance(now)
+	}
+	if g.state == PreparingRebalance && !now.Before(g.rebalanceBy) {
+		g.completeJoin(now)
+	}
+}
+
+// Abandon says that the client of a waiting request has gone. Its member
+// keeps its place for one session time-out.
+func (g *Group) Abandon(now time.Time, t Token) {
+	for _, m := range g.members {
+		if m.wait != waitNone && m.token == t {
+			m.token = 0
+			m.deadline = now.Add(m.session)
+			return
+		}
+	}
+}
+
+// ordered returns the members in order of arrival.
+func (g *Group) ordered() []*member {
+	ms := make([]*member, 0, len(g.members))
+	for _, m := range g.members {
+		ms = append(ms, m)
+	}
+	sortMembers(ms)
+	return ms
+}
+
+func (g *Group) to(now time.Time, s State) {
+	g.state = s
+	g.since = now
+}
+
+func (g *Group) reply(r Reply) {
+	if r.Token != 0 {
+		g.out = append(g.out, r)
+	}
+}
+
+// answer ends a member's wait.
+func (g *Group) answer(now time.Time, m *member, r Reply) {
+	r.Token, r.Join = m.token, m.wait == waitJoin
+	gone := m.token == 0
+	m.wait, m.token = waitNone, 0
+	if !gone { // the session of a client that went away runs on
+		m.deadline = now.Add(m.session)
+	}
+	g.reply(r)
+}
+
+// remove takes a member out and answers what it waits for. The caller then
+// calls membersLeft or decides on a rebalance itself.
+func (g *Group) remove(m *member, code int16) {
+	if m.wait != waitNone {
+		g.reply(Reply{Token: m.token, Join: m.wait == waitJoin, Code: code, Generation: -1, MemberID: m.id})
+		m.wait, m.token = waitNone, 0
+	}
+	delete(g.members, m.id)
+	if m.instance != nil && g.static[*m.instance] == m.id {
+		delete(g.static, *m.instance)
+	}
+	if g.leader == m.id {
+		g.leader = ""
+	}
+}
+
+// membersLeft continues after a member (removed) or only a handed-out id has
+// gone.
+func (g *Group) membersLeft(now time.Time, removed bool) {
+	switch g.state {
+	case Stable, CompletingRebalance:
+		if removed {
+			g.prepareRebalance(now)
+		}
+	case PreparingRebalance:
+		g.maybeCompleteJoin(now)
+	}
+}
