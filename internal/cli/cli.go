@@ -25,6 +25,7 @@ const (
 
 // root lists the commands; each type lives in the file of its name.
 type root struct {
+	Sim     simCmd     `cmd:"" help:"Write the smart-car logs of the pilot."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
