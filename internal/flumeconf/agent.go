@@ -58,6 +58,9 @@ func NewConfig(p *Properties) (*Config, []Diagnostic) {
 			ds = append(ds, d)
 		}
 		name, rest, dotted := strings.Cut(v.Key, ".")
+		if !dotted && p.used[e.Name] {
+			continue // a variable of the file's author
+		}
 		if !dotted || name == "" || rest == "" {
 			ds = append(ds, v.At(Warning, notAProperty(v), "ignored: %q is not a property of an agent", abbreviate(strings.TrimSpace(v.Key+" "+v.Raw))))
 			continue
@@ -132,7 +135,7 @@ func notAProperty(v Value) string {
 
 // abbreviate keeps the beginning of a line for a message.
 func abbreviate(s string) string {
-	const most = 40
+	const most = 60
 	if r := []rune(s); len(r) > most {
 		return string(r[:most]) + "…"
 	}

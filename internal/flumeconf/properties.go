@@ -13,6 +13,7 @@ import (
 type Properties struct {
 	entries []Property // Name is the full key; Value.Raw is set, Value.Text equals it until Substitute
 	index   map[string]int
+	used    map[string]bool // keys that other values refer to, after Substitute
 }
 
 // All returns the entries. The caller must not change them.
@@ -103,7 +104,9 @@ func Parse(name string, data []byte) (*Properties, []Diagnostic) {
 			ds = append(ds, Diagnostic{Severity: Warning, File: name, Line: lr.start, Key: key, Message: `half of a \u surrogate pair stands alone; it is read as U+FFFD`})
 		}
 		v := Value{Text: val, Raw: val, Key: key, File: name, Line: lr.start}
-		if old, again := p.set(v); again {
+		// A key without a dot belongs to no agent: junk, which is told of as
+		// such, or a variable.
+		if old, again := p.set(v); again && strings.Contains(key, ".") {
 			if old.Raw == v.Raw {
 				ds = append(ds, v.At(Info, "", "set again to the same value as on line %d", old.Line))
 			} else {

@@ -7,13 +7,14 @@ import (
 	"os/user"
 	"runtime"
 	"strings"
+	"unicode"
 )
 
 // Bounds on substitution. They are far above what people write and keep a
 // file of a few lines from eating the memory of the machine.
 const (
 	maxValue   = 1 << 20  // bytes of one value after substitution
-	maxTotal   = 64 << 20 // bytes of all substituted values
+	maxTotal   = 16 << 20 // bytes of all substituted values, and of all text looked through
 	maxNesting = 32       // variables inside variables
 )
 
@@ -80,12 +81,13 @@ func SystemProperties(over map[string]string) map[string]string {
 // always works, and properties that refer to each other in a circle are an
 // error.
 func (p *Properties) Substitute(l Lookups) (*Properties, []Diagnostic) {
-	s := &substituter{in: p, lookups: l, done: make(map[string]string, len(p.entries)), busy: make(map[string]bool)}
+	s := &substituter{in: p, lookups: l, done: make(map[string]string, len(p.entries)), busy: make(map[string]bool), told: make(map[string]bool)}
 	s.envFallback = l.Sys["propertiesImplementation"] == EnvVarResolver
 	if file := l.Sys["lookups"]; file != "" {
 		s.ds = append(s.ds, Diagnostic{Severity: Warning, Message: fmt.Sprintf("-Dlookups=%s has no effect", file), Hint: "the lookups are env, sys and date"})
 	}
-	out := &Properties{entries: make([]Property, 0, len(p.entries)), index: make(map[string]int, len(p.entries))}
+	out := &Properties{entries: make([]Property, 0, len(p.entries)), index: make(map[string]int, len(p.entries)), used: make(map[string]bool)}
+	s.used = out.used
 	for _, e := range p.entries {
 		v := e.Value
 		v.Text = s.property(v)
@@ -100,7 +102,9 @@ type substituter struct {
 	envFallback bool
 	done        map[string]string // key → final text
 	busy        map[string]bool   // keys being resolved: a circle ends here
-	total       int
+	used        map[string]bool
+	total, work int
+	told        map[string]bool // key and variable of findings: each once
 	ds          []Diagnostic
 	cur         Value // the property that findings are about
 }
@@ -108,6 +112,7 @@ type substituter struct {
 var (
 	errCircle  = errors.New("refers to itself")
 	errTooLong = fmt.Errorf("grows over %d bytes", maxValue)
+	errTooMuch = errors.New("takes too many substitutions")
 	errTooDeep = fmt.Errorf("nests variables more than %d deep", maxNesting)
 )
 
@@ -146,6 +151,10 @@ func (s *substituter) expand(text string, stack []string) (string, error) {
 	if len(stack) > maxNesting {
 		return "", errTooDeep
 	}
+	// Defaults inside defaults double the work at every level.
+	if s.work += len(text); s.work > maxTotal {
+		return "", errTooMuch
+	}
 	var out strings.Builder
 	for i := 0; i < len(text); {
 		if !strings.HasPrefix(text[i:], "${") {
@@ -161,6 +170,7 @@ func (s *substituter) expand(text string, stack []string) (string, error) {
 		}
 		end := closing(text, i+2)
 		if end < 0 { // never closed: Flume takes the rest as it stands
+			s.ds = append(s.ds, s.cur.Warnf("%q is not closed by }", abbreviate(text[i:])))
 			out.WriteString(text[i:])
 			break
 		}
@@ -269,6 +279,7 @@ func (s *substituter) lookup(name string, stack []string) (string, bool, error) 
 		if len(s.busy) > maxNesting {
 			return "", false, errTooDeep
 		}
+		s.used[rest] = true
 		return s.property(v), true, nil
 	}
 	if s.envFallback && s.lookups.Env != nil {
@@ -283,9 +294,11 @@ func (s *substituter) lookup(name string, stack []string) (string, bool, error) 
 // unresolved says why a variable stays as it is, unless it is a reference to a
 // config filter, whose turn comes later.
 func (s *substituter) unresolved(name, text string) {
-	if isFilterRef(text) {
+	id := s.cur.Key + "\x00" + text
+	if isFilterRef(text) || s.told[id] {
 		return
 	}
+	s.told[id] = true
 	hint := ""
 	prefix, arg, prefixed := strings.Cut(name, ":")
 	switch {
@@ -297,8 +310,19 @@ func (s *substituter) unresolved(name, text string) {
 		hint = "there is no Java VM to describe"
 	case prefixed:
 		hint = "the lookups are env, sys and date"
-	default:
+	case s.envFallback:
+		hint = "neither a property nor an environment variable has this name"
+	case isName(name):
 		hint = fmt.Sprintf("no property has this name; for an environment variable write ${env:%s}", name)
+	default:
+		hint = "no property has this name"
 	}
-	s.ds = append(s.ds, s.cur.At(Warning, hint, "%s is not replaced", text))
+	s.ds = append(s.ds, s.cur.At(Warning, hint, "%s is not replaced", abbreviate(text)))
+}
+
+// isName reports whether s may be the name of an environment variable.
+func isName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
 }
