@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// corpus is an input file and what a correct flow makes of it.
+type corpus struct {
+	Path  string
+	Lines int64 // events read
+	Kept  int64 // events that pass the workload's filter
+	Bytes int64
+}
+
+// lineFunc appends line i (without newline) to dst and says whether the
+// workload's filter keeps it.
+type lineFunc func(r *rand.Rand, i int64, dst []byte) ([]byte, bool)
+
+// makeCorpus writes n lines and then reads the file once, so that every run
+// finds it in the page cache.
+func makeCorpus(dir, name string, n int64, line lineFunc) (c corpus, err error) {
+	c = corpus{Path: filepath.Join(dir, name), Lines: n}
+	f, err := os.Create(c.Path)
+	if err != nil {
+		return c, fmt.Errorf("make corpus %s: %w", name, err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("make corpus %s: %w", name, cerr)
+		}
+	}()
+	w := bufio.NewWriterSize(f, 1<<20)
+	r := rand.New(rand.NewPCG(20160101, uint64(len(name))))
+	buf := make([]byte, 0, 512)
+	for i := range n {
+		var keep bool
+		if buf, keep = line(r, i, buf[:0]); keep {
+			c.Kept++
+		}
+		buf = append(buf, '\n')
+		c.Bytes += int64(len(buf))
+		if _, err = w.Write(buf); err != nil {
+			return c, fmt.Errorf("make corpus %s: %w", name, err)
+		}
+	}
+	if err = w.Flush(); err != nil {
+		return c, fmt.Errorf("make corpus %s: %w", name, err)
+	}
+	return c, touch(c.Path)
+}
+
+func touch(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("touch corpus: %w", err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(io.Discard, f); err != nil {
+		return fmt.Errorf("touch corpus: %w", err)
+	}
+	return nil
+}
+
+const (
+	cars     = 100
+	dayLines = 86400/3*cars + cars // a record every 3 s and one heading per car
+
+	statusHeading = "SmartCar Status Information,CarNum,TireFL,TireFR,TireBL,TireBR,LightFL,LightFR,LightBL,LightBR,EngineInfo,BreakInfo,BatteryInfo"
+)
+
+// statusLine is the day's file of the smart-car pilot: the heading of each
+// car is garbage, spread over the first lines as the threads of the
+// handbook's simulator start.
+func statusLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	if i < 2*cars && i%2 == 0 {
+		return append(dst, statusHeading...), false
+	}
+	i -= min(i/2+1, cars)
+	sec := int(i/cars) * 3
+	dst = append(dst, "20160101"...)
+	dst = appendClock(dst, sec)
+	dst = appendCar(append(dst, ','), int(i%cars))
+	for range 4 {
+		dst = strconv.AppendInt(append(dst, ','), int64(80+r.IntN(21)), 10)
+	}
+	dst = append(dst, ",1,1,1,1,A,"...)
+	dst = append(dst, "AAAAB"[r.IntN(5)], ',')
+	return strconv.AppendInt(dst, int64(80+r.IntN(21)), 10), true
+}
+
+// driverLine is the other log of the pilot, about 37 bytes a line.
+func driverLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	dst = append(dst, "20160101"...)
+	dst = appendClock(dst, int(i/cars)*2%86400)
+	dst = appendCar(append(dst, ','), int(i%cars))
+	dst = append(dst, ',', byte('0'+r.IntN(6)), ',', '0', ',', "FFFLR"[r.IntN(5)], ',', 'N', ',')
+	dst = strconv.AppendInt(dst, int64(r.IntN(200)), 10)
+	dst = append(dst, ',', byte('A'+i%6))
+	return appendPadded(dst, 1+r.IntN(10), 2), true
+}
+
+func appendCar(dst []byte, n int) []byte {
+	return appendPadded(append(dst, byte('A'+n*7%26)), n+1, 4)
+}
+
+func appendClock(dst []byte, sec int) []byte {
+	dst = appendPadded(dst, sec/3600, 2)
+	dst = appendPadded(dst, sec/60%60, 2)
+	return appendPadded(dst, sec%60, 2)
+}
+
+func appendPadded(dst []byte, n, width int) []byte {
+	for p := 10; width > 1; width, p = width-1, p*10 {
+		if n < p {
+			dst = append(dst, '0')
+		}
+	}
+	return strconv.AppendInt(dst, int64(n), 10)
+}
+
+var start2018 = time.Date(2018, 3, 1, 0, 0, 0, 0, time.UTC)
+
+// jsonLine is a tracking event; one in ten lacks the field that the filter wants.
+func jsonLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	dst = append(dst, `{"ts":`...)
+	dst = strconv.AppendInt(dst, 1546300800000+i*37, 10)
+	dst = append(dst, `,"userId":"u`...)
+	dst = strconv.AppendInt(dst, int64(r.IntN(1_000_000)), 10)
+	dst = append(dst, `","page":"/shop/item/`...)
+	dst = strconv.AppendInt(dst, int64(r.IntN(10_000)), 10)
+	dst = append(dst, '"')
+	keep := i%10 != 7
+	if keep {
+		dst = append(dst, `,"biType":"`...)
+		dst = append(dst, [...]string{"click", "view", "pay", "search"}[r.IntN(4)]...)
+		dst = append(dst, '"')
+	}
+	dst = append(dst, `,"os":"android","appVer":"4.12.0","net":"wifi"}`...)
+	return dst, keep
+}
+
+// accessLine is an HTTP server's log line.
+func accessLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	for n := range 4 {
+		if n > 0 {
+			dst = append(dst, '.')
+		}
+		dst = strconv.AppendInt(dst, int64(1+r.IntN(250)), 10)
+	}
+	dst = append(dst, " - - ["...)
+	dst = start2018.Add(time.Duration(i)*20*time.Millisecond).AppendFormat(dst, "02/Jan/2006:15:04:05 -0700")
+	dst = append(dst, `] "`...)
+	dst = append(dst, [...]string{"GET", "GET", "GET", "POST", "HEAD"}[r.IntN(5)]...)
+	dst = append(dst, ` /Store/`...)
+	dst = append(dst, [...]string{"catalog", "search", "basket", "recommendation", "rating"}[r.IntN(5)]...)
+	dst = append(dst, ` HTTP/1.1" `...)
+	dst = append(dst, [...]string{"200", "200", "200", "304", "404"}[r.IntN(5)]...)
+	return strconv.AppendInt(append(dst, ' '), int64(r.IntN(90_000)), 10), true
+}
+
+// purchaseLine carries a date and time in its third column.
+func purchaseLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	dst = append(dst, "product"...)
+	dst = strconv.AppendInt(dst, int64(r.IntN(5000)), 10)
+	dst = strconv.AppendFloat(append(dst, ','), float64(100+r.IntN(90_000))/100, 'f', 2, 64)
+	dst = start2018.Add(time.Duration(i)*250*time.Millisecond).AppendFormat(append(dst, ','), time.DateTime)
+	dst = append(dst, ",category"...)
+	dst = strconv.AppendInt(dst, int64(r.IntN(40)), 10)
+	dst = append(dst, ',')
+	for n := range 4 {
+		if n > 0 {
+			dst = append(dst, '.')
+		}
+		dst = strconv.AppendInt(dst, int64(1+r.IntN(250)), 10)
+	}
+	return dst, true
+}
+
+// serverLine is a server's log; every second line carries the word that the filter wants.
+func serverLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	dst = start2018.Add(time.Duration(i)*7*time.Millisecond).AppendFormat(dst, "2006-01-02 15:04:05.000")
+	dst = append(dst, " INFO  [worker-"...)
+	dst = strconv.AppendInt(dst, int64(r.IntN(16)), 10)
+	dst = append(dst, "] task="...)
+	dst = strconv.AppendInt(dst, i, 10)
+	keep := i%2 == 0
+	if keep {
+		dst = append(dst, " state=REPORT "...)
+	} else {
+		dst = append(dst, " state=WAITING "...)
+	}
+	dst = append(dst, "device=nexus-"...)
+	dst = strconv.AppendInt(dst, int64(r.IntN(900)), 10)
+	return append(dst, " battery=ok duration=17ms"...), keep
+}
