@@ -114,4 +114,3 @@ func openGate(ctx context.Context, gate string) error {
 		return f.Close()
 	}
 }
-
