@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -170,4 +171,74 @@ func (h *hashFile) write(hashes []uint64) error {
 		return fmt.Errorf("write hash file: %w", err)
 	}
 	return nil
+}
+
+// Kind names one of the two logs.
+type Kind string
+
+// The kinds of log.
+const (
+	StatusKind Kind = "status"
+	DriverKind Kind = "driver"
+)
+
+// Of is the manifest's account of a log, nil when it was not written.
+func (m *Manifest) Of(k Kind) *Log {
+	if k == StatusKind {
+		return m.Status
+	}
+	return m.Driver
+}
+
+// Texts generates a log's records again and returns those at the wanted
+// positions (0 is the first record). The manifest keeps hashes only; this puts
+// a text to a hash that nothing arrived for.
+func Texts(c Config, k Kind, want []int64) (map[int64]string, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	out := make(map[int64]string, len(want))
+	last := int64(-1)
+	for _, at := range want {
+		out[at], last = "", max(last, at)
+	}
+	var b block
+	emit := func() {}
+	if k == StatusKind {
+		g := newStatusGen(c)
+		emit = func() { g.tick(&b) }
+	} else {
+		g := newDriverGen(c)
+		g.headings(&b)
+		emit = func() { g.unit(&b) }
+	}
+	for next := int64(0); next <= last; {
+		emit()
+		if wantsAny(out, next, int64(len(b.records))) {
+			at, i := next, 0
+			for line := range bytes.Lines(b.buf) {
+				line = line[:len(line)-1]
+				if i == len(b.records) || HashLine(line) != b.records[i] {
+					continue // garbage
+				}
+				if _, ok := out[at]; ok {
+					out[at] = string(line)
+				}
+				at, i = at+1, i+1
+			}
+		}
+		next += int64(len(b.records))
+		b.reset()
+	}
+	return out, nil
+}
+
+// wantsAny says whether m has a key within [from, from+n).
+func wantsAny(m map[int64]string, from, n int64) bool {
+	for i := from; i < from+n; i++ {
+		if _, ok := m[i]; ok {
+			return true
+		}
+	}
+	return false
 }

@@ -590,3 +590,23 @@ func TestNoAllocationPerLine(t *testing.T) {
 		t.Errorf("%.1f allocations in 4,000 lines", n)
 	}
 }
+
+func TestTexts(t *testing.T) {
+	o := small(t)
+	run(t, o)
+	all := map[Kind][]string{}
+	all[StatusKind], _ = lines(t, filepath.Join(o.Spool, "SmartCarStatusInfo_20160101.txt"), filepath.Join(o.Spool, "SmartCarStatusInfo_20160102.txt"))
+	all[DriverKind], _ = lines(t, filepath.Join(o.Dir, DriverDir, DriverLogName))
+	for kind, records := range all {
+		want := []int64{0, 7, 8, 399, 12_345, int64(len(records) - 1)}
+		got, err := Texts(o.Config, kind, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range want {
+			if got[at] != records[at] {
+				t.Errorf("%s record %d is %q, want %q", kind, at, got[at], records[at])
+			}
+		}
+	}
+}

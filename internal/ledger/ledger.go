@@ -1,0 +1,194 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/sluice-data/sluice/internal/sim"
+)
+
+// Names of the flows.
+const (
+	StatusFlow = "status → logger"
+	TopicFlow  = "driver → topic"
+	FilesFlow  = "driver → files"
+)
+
+// Layout is where a pilot run keeps its things below its directory.
+type Layout struct {
+	Working  string // of the simulator: logs, manifest
+	Spool    string // the spool directory of agent 1
+	Conf     string // agent files
+	Logs     string // output of the processes
+	Broker   string // data directory of the broker
+	Files    string // of the consumer's file_roll sink
+	Manifest string
+	AgentLog string // the logger sink's lines
+	Topic    string
+}
+
+// LayoutOf is the layout of a run in dir.
+func LayoutOf(dir string) Layout {
+	working := filepath.Join(dir, "working")
+	logs := filepath.Join(dir, "log")
+	return Layout{
+		Working: working, Spool: filepath.Join(working, "car-batch-log"), Conf: filepath.Join(dir, "conf"), Logs: logs,
+		Broker: filepath.Join(dir, "broker"), Files: filepath.Join(dir, "drive-log"),
+		Manifest: filepath.Join(working, sim.ManifestName), AgentLog: filepath.Join(logs, "SmartCar_Agent.log"), Topic: "SmartCar-Topic",
+	}
+}
+
+// Flow is one line of the ledger.
+type Flow struct {
+	Name    string `json:"name"`
+	Written int64  `json:"written"` // lines, garbage included
+	Garbage int64  `json:"garbage"` // lines of it
+	// GarbageArrived are garbage lines that no filter dropped.
+	GarbageArrived int64 `json:"garbage_arrived"`
+	Expected       int64 `json:"expected"`
+	// Arrived counts every line at the end of the flow; it is Expected -
+	// Missing + Duplicated + Altered + GarbageArrived.
+	Arrived    int64 `json:"arrived"`
+	Missing    int64 `json:"missing"`
+	Duplicated int64 `json:"duplicated"`
+	Altered    int64 `json:"altered"` // equal to no line that was written
+	InOrder    bool  `json:"in_order"`
+	// Unconfirmed are records that a killed simulator announced and may not
+	// have written; they are expected only if they arrived.
+	Unconfirmed int64 `json:"unconfirmed,omitempty"`
+	// Notes are the first offending lines.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Balanced says whether every expected line arrived once and nothing else did.
+// Duplicates are excused where allowed: after a crash, at least once.
+func (f *Flow) Balanced(allowDuplicates bool) bool {
+	return f.Missing == 0 && f.Altered == 0 && f.GarbageArrived == 0 && (f.Duplicated == 0 || allowDuplicates)
+}
+
+// Result is a whole ledger.
+type Result struct {
+	Flows           []Flow `json:"flows"`
+	AllowDuplicates bool   `json:"allow_duplicates"`
+	Balanced        bool   `json:"balanced"`
+}
+
+// Options say what is compared. A flow whose place is empty is left out.
+type Options struct {
+	Manifest        string
+	LoggerLogs      []string // an agent's log files, oldest first
+	Bootstrap       string   // HOST:PORT of the broker
+	Topic           string
+	Files           string // directory of the file_roll sink
+	AllowDuplicates bool
+}
+
+// Run compares the flows.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	m, err := sim.LoadManifest(o.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.LoggerLogs) == 0 && o.Topic == "" && o.Files == "" {
+		return nil, errors.New("no flow to compare: give an agent log, a topic or a directory of files")
+	}
+	res := &Result{AllowDuplicates: o.AllowDuplicates, Balanced: true}
+	add := func(a *account, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", a.flow.Name, err)
+		}
+		f, err := a.close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+		res.Flows = append(res.Flows, f)
+		res.Balanced = res.Balanced && f.Balanced(o.AllowDuplicates)
+		return nil
+	}
+	if len(o.LoggerLogs) > 0 {
+		e, err := loadExpected(o.Manifest, m, sim.StatusKind)
+		if err != nil {
+			return nil, err
+		}
+		a := newAccount(StatusFlow, e)
+		if err := add(a, readLoggerLog(a, o.LoggerLogs)); err != nil {
+			return nil, err
+		}
+	}
+	if o.Topic == "" && o.Files == "" {
+		return res, nil
+	}
+	e, err := loadExpected(o.Manifest, m, sim.DriverKind)
+	if err != nil {
+		return nil, err
+	}
+	if o.Topic != "" {
+		a := newAccount(TopicFlow, e)
+		if err := add(a, readTopic(ctx, a, o.Bootstrap, o.Topic)); err != nil {
+			return nil, err
+		}
+	}
+	if o.Files != "" {
+		a := newAccount(FilesFlow, e)
+		if err := add(a, readRolled(a, o.Files)); err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+// Print writes the table, the first offending lines and the verdict.
+func (r *Result) Print(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "flow\twritten\tgarbage dropped\texpected\tarrived\tmissing\tduplicated\taltered\tin order\t")
+	for _, f := range r.Flows {
+		order := "yes"
+		if !f.InOrder {
+			order = "NO"
+		}
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", f.Name, f.Written, f.Garbage-f.GarbageArrived, f.Expected, f.Arrived, f.Missing, f.Duplicated, f.Altered+f.GarbageArrived, order)
+	}
+	if err := tw.Flush(); err != nil {
+		return fmt.Errorf("print ledger: %w", err)
+	}
+	for _, f := range r.Flows {
+		for _, n := range f.Notes {
+			fmt.Fprintf(w, "  %s: %s\n", f.Name, n)
+		}
+		if f.Unconfirmed > 0 {
+			fmt.Fprintf(w, "  %s: the simulator was killed; %d announced records may never have been written and did not arrive\n", f.Name, f.Unconfirmed)
+		}
+	}
+	_, err := fmt.Fprintln(w, r.verdict())
+	return err
+}
+
+func (r *Result) verdict() string {
+	var doubled int64
+	ordered := true
+	for _, f := range r.Flows {
+		doubled += f.Duplicated
+		ordered = ordered && f.InOrder
+	}
+	switch {
+	case !r.Balanced:
+		return "The ledger does NOT balance."
+	case !ordered:
+		return "The ledger balances, but the order was not kept."
+	case doubled > 0:
+		return "The ledger balances: nothing lost or altered. Duplicates came from a restart (at least once)."
+	}
+	return "The ledger balances: every event arrived once, unaltered, in order."
+}
+
+// JSON writes the result for another program.
+func (r *Result) JSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
