@@ -42,7 +42,7 @@ func (p *Pool) Block(size int) *Block {
 			return b
 		}
 	}
-	b := &Block{pool: p, class: class, buf: make([]byte, 0, size)}
+	b := &Block{pool: p, class: class, size: size, buf: make([]byte, 0, size)}
 	b.refs.Store(1)
 	return b
 }
@@ -62,13 +62,14 @@ func (p *Pool) NewBatch() *Batch {
 type Block struct {
 	pool  *Pool
 	class int // index in blockSizes, or -1: not recycled
+	size  int // cap(buf), which holders may ask for while the owner fills
 	refs  atomic.Int32
 	buf   []byte // len: filled
 	kvs   []KV   // len: filled
 }
 
 // Cap is the block's size in bytes.
-func (b *Block) Cap() int { return cap(b.buf) }
+func (b *Block) Cap() int { return b.size }
 
 // Bytes is what has been filled so far. Do not write to it.
 func (b *Block) Bytes() []byte { return b.buf[:len(b.buf):len(b.buf)] }

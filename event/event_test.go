@@ -203,7 +203,7 @@ func TestNoAllocationPerEvent(t *testing.T) {
 		b.Release()
 	}
 	round()
-	if n := testing.AllocsPerRun(50, round); n > 2 { // a GC may empty the pools in between
+	if n := testing.AllocsPerRun(50, round); n > 20 { // the race detector drops pooled things at random, and so may a GC
 		t.Errorf("%.1f allocations per batch of 1000 events", n)
 	}
 }

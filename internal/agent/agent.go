@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Run starts the agent, works until ctx ends, and stops it within the stop
+// timeout: sources end first, then the sinks drain the channels, then the
+// channels stop. It returns an error when events of a channel that does not
+// outlive the process had to be left behind.
+//
+// The order of starting is Flume's: channels, sinks, sources. A component
+// that cannot start does not hold up those that do not need it.
+func (a *Agent) Run(ctx context.Context) error {
+	if !a.Runnable() {
+		return errors.New("run agent: nothing of it can run")
+	}
+	// Each stage of the stop has a context of its own; none is a child of
+	// ctx, whose end only begins the stop.
+	base := context.WithoutCancel(ctx)
+	chanCtx, stopChannels := context.WithCancel(base)
+	sinkCtx, stopSinks := context.WithCancel(base)
+	srcCtx, stopSources := context.WithCancel(base)
+	defer stopChannels()
+	defer stopSinks()
+	defer stopSources()
+
+	var chans, sinks, sources, sinksTried sync.WaitGroup
+	for _, n := range a.channels {
+		chans.Go(func() {
+			if start(chanCtx, a, "channel "+n.name, n.ch) {
+				n.times.started()
+				close(n.up)
+			}
+		})
+	}
+	for _, n := range a.sinks {
+		sinksTried.Add(1)
+		tried := sync.OnceFunc(sinksTried.Done)
+		// A sink that does not come up must not hold the sources back for
+		// ever: they fill the channel meanwhile.
+		late := time.AfterFunc(startPause, tried)
+		sinks.Go(func() {
+			n.run(sinkCtx, a, func() { late.Stop(); tried() })
+		})
+	}
+	sources.Go(func() {
+		sinksTried.Wait()
+		for _, n := range a.sources {
+			sources.Go(func() { n.run(srcCtx, a) })
+		}
+	})
+
+	<-ctx.Done()
+	deadline := time.Now().Add(a.stopTime)
+	a.log.Info("stopping: sources end, then the sinks drain their channels", "agent", a.Name, "within", a.stopTime)
+	stopCtx, cancel := context.WithDeadline(base, deadline)
+	defer cancel()
+
+	// A third of the time is for the sources, a third for the sinks to drain,
+	// and a third is kept for sinks to end a write that hangs.
+	srcStopCtx, cancelSrc := context.WithDeadline(stopCtx, deadline.Add(-a.stopTime*2/3))
+	defer cancelSrc()
+	stopSources()
+	var err error
+	if !waitUntil(srcStopCtx, &sources) {
+		err = errors.Join(err, errors.New("stop sources: some did not end in time"))
+	}
+	for _, n := range a.sources {
+		if serr := n.src.Stop(srcStopCtx); serr != nil {
+			err = errors.Join(err, fmt.Errorf("stop source %s: %w", n.name, serr))
+		}
+		n.times.stopped()
+	}
+
+	drainCtx, cancelDrain := context.WithDeadline(stopCtx, deadline.Add(-a.stopTime/3))
+	defer cancelDrain()
+	for _, n := range a.sinks {
+		close(n.drain)
+	}
+	if !waitUntil(drainCtx, &sinks) {
+		a.log.Warn("the channels could not be drained in time", "agent", a.Name)
+		stopSinks()
+		if !waitUntil(stopCtx, &sinks) {
+			err = errors.Join(err, errors.New("stop sinks: some did not end in time"))
+		}
+	}
+	stopSinks()
+	for _, n := range a.sinks {
+		if serr := n.sink.Stop(stopCtx); serr != nil {
+			err = errors.Join(err, fmt.Errorf("stop sink %s: %w", n.name, serr))
+		}
+		n.times.stopped()
+	}
+
+	stopChannels()
+	chans.Wait()
+	for _, n := range a.channels {
+		if s := n.ch.Stats(); s.Size > 0 && !s.Durable {
+			err = errors.Join(err, fmt.Errorf("%d events were left in channel %s, which does not outlive the process", s.Size, n.name))
+		}
+		if serr := n.ch.Stop(stopCtx); serr != nil {
+			err = errors.Join(err, fmt.Errorf("stop channel %s: %w", n.name, serr))
+		}
+		n.times.stopped()
+	}
+	return err
+}
+
+// waitUntil waits for wg; it answers false when ctx ended first. Its goroutine
+// then lives until the group ends: the process is about to.
+func waitUntil(ctx context.Context, wg *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

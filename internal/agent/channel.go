@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/event"
+)
+
+// channelNode is a channel with its counters.
+type channelNode struct {
+	name    string
+	ch      component.Channel
+	metrics *component.Metrics
+	times   lifetimes
+	up      chan struct{} // closed when the channel has started
+
+	sources, sinks int // attached at load
+
+	putAttempt, putSuccess, takeAttempt, takeSuccess *atomic.Int64
+	optionalWarned                                   atomic.Int64 // unix seconds of the last warning
+}
+
+func newChannelNode(name string, ch component.Channel, m *component.Metrics) *channelNode {
+	return &channelNode{name: name, ch: ch, metrics: m, up: make(chan struct{}),
+		putAttempt: m.Counter("EventPutAttemptCount"), putSuccess: m.Counter("EventPutSuccessCount"),
+		takeAttempt: m.Counter("EventTakeAttemptCount"), takeSuccess: m.Counter("EventTakeSuccessCount")}
+}
+
+// put is one put transaction, counted.
+func (n *channelNode) put(ctx context.Context, b *event.Batch) error {
+	n.putAttempt.Add(int64(b.Len()))
+	err := n.ch.Put(ctx, b)
+	if err == nil {
+		n.putSuccess.Add(int64(b.Len()))
+	}
+	return err
+}
+
+// optionalFailed says, once a minute at most, that an optional channel misses
+// events.
+func (n *channelNode) optionalFailed(a *Agent, source string, events int, err error) {
+	now := time.Now().Unix()
+	last := n.optionalWarned.Load()
+	if now-last >= 60 && n.optionalWarned.CompareAndSwap(last, now) {
+		a.log.Warn("an optional channel refused events; it goes without them", "source", source, "channel", n.name, "events", events, "err", err)
+	}
+}
+
+// lifetimes are a component's StartTime and StopTime, in ms since the epoch.
+type lifetimes struct{ start, stop atomic.Int64 }
+
+func (l *lifetimes) started() { l.start.Store(time.Now().UnixMilli()); l.stop.Store(0) }
+func (l *lifetimes) stopped() { l.stop.Store(time.Now().UnixMilli()) }

@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Condition is something that an operator should know of.
+type Condition struct {
+	Component string    `json:"component"` // "sink k1"
+	Message   string    `json:"message"`
+	Since     time.Time `json:"since"`
+}
+
+// setHealth reports (err) or clears (nil) a component's condition.
+func (a *Agent) setHealth(id string, err error) {
+	a.healthMu.Lock()
+	defer a.healthMu.Unlock()
+	if err == nil {
+		delete(a.health, id)
+		return
+	}
+	c := Condition{Component: id, Message: err.Error(), Since: time.Now()}
+	if old, ok := a.health[id]; ok {
+		c.Since = old.Since
+	}
+	a.health[id] = c
+}
+
+// Health lists the conditions: components left out at load, then those of now.
+func (a *Agent) Health() []Condition {
+	a.healthMu.Lock()
+	defer a.healthMu.Unlock()
+	cs := slices.Clone(a.dropped)
+	for _, c := range a.health {
+		cs = append(cs, c)
+	}
+	slices.SortStableFunc(cs[len(a.dropped):], func(x, y Condition) int { return cmp.Compare(x.Component, y.Component) })
+	return cs
+}
+
+// Metric is one component's counters.
+type Metric struct {
+	Kind     string // SOURCE, CHANNEL, SINK, INTERCEPTOR
+	Name     string
+	Start    int64 // ms since the epoch, 0 if it is not up
+	Stop     int64
+	Counters map[string]int64
+	// Of channels:
+	Size, Capacity, Bytes int64
+}
+
+// Metrics is a snapshot of all counters, in the order of the agent file.
+func (a *Agent) Metrics() []Metric {
+	var ms []Metric
+	for _, n := range a.sources {
+		ms = append(ms, Metric{Kind: "SOURCE", Name: n.name, Start: n.times.start.Load(), Stop: n.times.stop.Load(), Counters: n.metrics.Snapshot()})
+		for _, ic := range n.out.interceptors {
+			ms = append(ms, Metric{Kind: "INTERCEPTOR", Name: ic.name, Start: n.times.start.Load(), Stop: n.times.stop.Load(), Counters: ic.metrics.Snapshot()})
+		}
+	}
+	for _, n := range a.channels {
+		s := n.ch.Stats()
+		ms = append(ms, Metric{Kind: "CHANNEL", Name: n.name, Start: n.times.start.Load(), Stop: n.times.stop.Load(), Counters: n.metrics.Snapshot(),
+			Size: s.Size, Capacity: s.Capacity, Bytes: s.Bytes})
+	}
+	for _, n := range a.sinks {
+		ms = append(ms, Metric{Kind: "SINK", Name: n.name, Start: n.times.start.Load(), Stop: n.times.stop.Load(), Counters: n.metrics.Snapshot()})
+	}
+	return ms
+}
