@@ -25,6 +25,7 @@ const (
 
 // root lists the commands; each type lives in the file of its name.
 type root struct {
+	Check   checkCmd   `cmd:"" help:"Validate agent files without starting anything."`
 	Sim     simCmd     `cmd:"" help:"Write the smart-car logs of the pilot."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
