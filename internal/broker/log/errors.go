@@ -9,13 +9,12 @@ import (
 var (
 	ErrCorruptMessage       = errors.New("corrupt message")
 	ErrMessageTooLarge      = errors.New("message too large")
+	ErrBatchTooLarge        = errors.New("record batch larger than a segment")
 	ErrInvalidTimestamp     = errors.New("invalid timestamp")
 	ErrInvalidRecord        = errors.New("invalid record")
 	ErrUnsupportedFormat    = errors.New("unsupported message format")
 	ErrOutOfOrderSequence   = errors.New("out of order sequence number")
-	ErrDuplicateSequence    = errors.New("duplicate sequence number")
 	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
-	ErrUnknownProducerID    = errors.New("unknown producer id")
 	ErrInvalidTxnState      = errors.New("invalid transaction state")
 	ErrOffsetOutOfRange     = errors.New("offset out of range")
 	ErrFencedEpoch          = errors.New("fenced leader epoch")
@@ -44,14 +43,13 @@ var codes = []struct {
 	{ErrOffsetOutOfRange, 1},
 	{ErrCorruptMessage, 2},
 	{ErrMessageTooLarge, 10},
+	{ErrBatchTooLarge, 18},
 	{ErrInvalidTimestamp, 32},
 	{ErrUnsupportedFormat, 43},
 	{ErrOutOfOrderSequence, 45},
-	{ErrDuplicateSequence, 46},
 	{ErrInvalidProducerEpoch, 47},
 	{ErrInvalidTxnState, 48},
 	{ErrStorage, 56},
-	{ErrUnknownProducerID, 59},
 	{ErrFencedEpoch, 74},
 	{ErrInvalidRecord, 87},
 	{ErrClosed, 6}, // NOT_LEADER_OR_FOLLOWER: the client refreshes its metadata

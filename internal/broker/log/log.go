@@ -17,6 +17,9 @@ type Log interface {
 	// an error that is ErrStorage until the log is opened again; ErrNoSpace goes away when there is space.
 	Append(ctx context.Context, b []byte, o AppendOpts) (Pending, error)
 
+	// Durability: WaitDurable takes a log offset; see Pending.
+	Durability
+
 	// Read returns whole batches, starting with the one that holds q.Offset. The caller must call Release.
 	// An offset outside [Start, High] is an *OffsetOutOfRangeError.
 	Read(q ReadReq) (ReadResult, error)
@@ -35,6 +38,7 @@ type Log interface {
 	// Notify registers w, which counts the bytes that become readable from offset `from` on. Bytes that are readable
 	// already are counted before Notify returns, so nothing is missed between a Read and a Notify. A store may count too
 	// much, never too little: after a wake-up the fetch reads again. cancel is idempotent and must be called.
+	// Do not wait after a read with Next < Offsets.High: more is there than fitted, and waiting would not change it.
 	Notify(w *Waiter, from int64, iso Isolation) (cancel func())
 
 	// Extents lists the units in which the store frees space (segments), oldest first, for retention decisions.
@@ -51,7 +55,7 @@ type Log interface {
 	Reconfigure(TopicConfig) error
 
 	// Close syncs, marks the log as cleanly shut down, wakes all waiters, and waits for the store's own goroutines.
-	// Open reads stay valid until released.
+	// Open reads stay valid until released. A second Close does nothing.
 	Close() error
 }
 
@@ -71,8 +75,9 @@ type AppendOpts struct {
 
 // Durability is implemented by stores; see Pending.
 type Durability interface {
-	// WaitDurable returns when everything before the token's position is as durable as the flush policy promises.
-	WaitDurable(ctx context.Context, token int64) error
+	// WaitDurable returns when everything below offset end is as durable as the flush policy promises for
+	// acknowledgements.
+	WaitDurable(ctx context.Context, end int64) error
 }
 
 // Pending is the handle of an append whose order is fixed and whose durability may still be under way.
@@ -80,13 +85,12 @@ type Pending struct {
 	Base int64 // offset of the first record
 	Last int64 // offset of the last record
 
-	d     Durability
-	token int64
+	d Durability
 }
 
-// NewPending is for stores. A nil d means that there is nothing to wait for.
-func NewPending(base, last int64, d Durability, token int64) Pending {
-	return Pending{Base: base, Last: last, d: d, token: token}
+// NewPending is for stores and for answering duplicates. A nil d means that there is nothing to wait for.
+func NewPending(base, last int64, d Durability) Pending {
+	return Pending{Base: base, Last: last, d: d}
 }
 
 // Wait returns nil when the append is as durable as the flush policy promises: at once by default, after an fsync that
@@ -95,7 +99,7 @@ func (p Pending) Wait(ctx context.Context) error {
 	if p.d == nil {
 		return nil
 	}
-	return p.d.WaitDurable(ctx, p.token)
+	return p.d.WaitDurable(ctx, p.Last+1)
 }
 
 // Isolation is a fetch's isolation level.

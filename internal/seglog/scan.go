@@ -1,0 +1,183 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// Framing tells Scan how records lie in a file.
+type Framing interface {
+	// HeaderSize is how many bytes FrameSize needs.
+	HeaderSize() int
+	// FrameSize reads a whole frame's length, at least HeaderSize, from its header, or says why it is none.
+	FrameSize(header []byte) (int64, error)
+	// Accept verifies the frame that follows the last accepted one and takes note of it. It does not keep frame.
+	Accept(pos int64, frame []byte) error
+	// After reports whether frame, somewhere behind the last accepted one, is a valid frame that belongs to this log.
+	After(frame []byte) bool
+}
+
+// ScanResult is what Scan found.
+type ScanResult struct {
+	End int64 // where the last valid frame ends: truncate there
+	// Torn is why the bytes after End are no frame, or nil if there are none.
+	Torn error
+	// Unwritten says that the bytes after End were never written out: the file ends too early or has a page of zeros.
+	// A bad frame that is not Unwritten is damage if anything in another file follows it.
+	Unwritten bool
+}
+
+const (
+	scanBuffer = 1 << 20
+	page       = 4096
+	// resyncBudget bounds the bytes that the search for a valid frame behind damage may verify, because bytes that only
+	// look like headers could make it quadratic.
+	resyncBudget = 256 << 20
+)
+
+// Scan verifies the frames of r from position from to size, after an unclean stop. It stops at the first bytes that are no
+// valid frame. If they can be the torn end of the last writes, the result says where to cut. They cannot if a valid frame
+// lies behind them: then they are damage, and the error is a *CorruptionError; the result still says where the damage
+// starts. A frame with a whole page of zeros counts as torn even so: such pages are what a power cut leaves of
+// writes that were never synced, and nothing behind them was synced either.
+func Scan(r io.ReaderAt, path string, from, size int64, fr Framing) (ScanResult, error) {
+	s := scanner{r: r, size: size}
+	hs := int64(fr.HeaderSize())
+	pos := from
+	for pos < size {
+		h, err := s.window(pos, min(hs, size-pos))
+		if err != nil {
+			return ScanResult{End: pos}, fmt.Errorf("scan %s: %w", path, err)
+		}
+		if int64(len(h)) < hs {
+			return ScanResult{End: pos, Torn: io.ErrUnexpectedEOF, Unwritten: true}, nil
+		}
+		n, bad := fr.FrameSize(h)
+		switch {
+		case bad != nil:
+			n = 2 * page // no length to go by: enough to hold one whole page
+		case n > size-pos:
+			// Nothing can lie behind this frame if its length is right; if it is not, zeros further on say nothing.
+			bad = fmt.Errorf("frame of %d bytes where %d are left: %w", n, size-pos, io.ErrUnexpectedEOF)
+			n = 0
+		default:
+			frame, err := s.window(pos, n)
+			if err != nil {
+				return ScanResult{End: pos}, fmt.Errorf("scan %s: %w", path, err)
+			}
+			if bad = fr.Accept(pos, frame); bad == nil {
+				pos += n
+				continue
+			}
+		}
+		return s.judge(path, pos, n, bad, fr)
+	}
+	return ScanResult{End: pos}, nil
+}
+
+// judge decides what the invalid bytes at pos are. n is the length in which a page of zeros tells.
+func (s *scanner) judge(path string, pos, n int64, bad error, fr Framing) (ScanResult, error) {
+	res := ScanResult{End: pos, Torn: bad}
+	zero, err := s.zeroPage(pos, min(pos+n, s.size))
+	if err != nil {
+		return res, fmt.Errorf("scan %s: %w", path, err)
+	}
+	if zero {
+		res.Unwritten = true
+		return res, nil
+	}
+	at, err := s.resync(pos+1, fr)
+	switch {
+	case errors.Is(err, errBudget):
+		return res, &CorruptionError{Path: path, Offset: pos, Err: fmt.Errorf("%w (gave up looking for valid records behind it)", bad)}
+	case err != nil:
+		return res, fmt.Errorf("scan %s: %w", path, err)
+	case at >= 0:
+		return res, &CorruptionError{Path: path, Offset: pos, Err: fmt.Errorf("%w (valid records follow at byte %d)", bad, at)}
+	}
+	res.Unwritten = errors.Is(bad, io.ErrUnexpectedEOF)
+	return res, nil
+}
+
+type scanner struct {
+	r    io.ReaderAt
+	size int64
+	buf  []byte
+	at   int64 // position of buf
+}
+
+// window returns n bytes from pos, which must be there. They are valid until the next call.
+func (s *scanner) window(pos, n int64) ([]byte, error) {
+	if pos >= s.at && pos+n <= s.at+int64(len(s.buf)) {
+		return s.buf[pos-s.at:][:n], nil
+	}
+	want := min(max(n, scanBuffer), s.size-pos)
+	if int64(cap(s.buf)) < want {
+		s.buf = make([]byte, want)
+	}
+	s.buf, s.at = s.buf[:want], pos
+	got, err := s.r.ReadAt(s.buf, pos)
+	if int64(got) < want {
+		s.buf = s.buf[:0]
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF // shorter than its size said: someone else truncates it
+		}
+		return nil, err
+	}
+	return s.buf[:n], nil
+}
+
+// zeroPage reports whether [from, to) holds a whole aligned page of zeros.
+func (s *scanner) zeroPage(from, to int64) (bool, error) {
+	for p := (from + page - 1) / page * page; p+page <= to; p += page {
+		b, err := s.window(p, page)
+		if err != nil {
+			return false, err
+		}
+		if allZero(b) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+var errBudget = errors.New("search budget is spent")
+
+// resync returns the position of the first valid frame at or after pos, or -1.
+func (s *scanner) resync(pos int64, fr Framing) (int64, error) {
+	hs := int64(fr.HeaderSize())
+	budget := int64(resyncBudget)
+	var frame []byte // a buffer of its own, so that the window of headers stays where it is
+	for ; pos+hs <= s.size; pos++ {
+		h, err := s.window(pos, hs)
+		if err != nil {
+			return -1, err
+		}
+		n, err := fr.FrameSize(h)
+		if err != nil || n > s.size-pos {
+			continue
+		}
+		if budget -= n; budget < 0 {
+			return -1, errBudget
+		}
+		frame = slices.Grow(frame[:0], int(n))[:n]
+		if got, err := s.r.ReadAt(frame, pos); int64(got) < n {
+			return -1, err
+		}
+		if fr.After(frame) {
+			return pos, nil
+		}
+	}
+	return -1, nil
+}
