@@ -26,11 +26,11 @@ func (e Effect) String() string {
 // Field is the declaration of one property. Make one with String, Int, Bool
 // and so on, which bind it to a variable and set that to the default.
 type Field struct {
-	Key      string   // or, for Map and Part, the prefix with its last dot
-	Type     string   // string, int, long, bool, duration, bytes, enum, list, map, regex, path, class
-	Default  string   // as it would stand in the file; "" where there is none
-	Unit     string   // ms, s, events, bytes, …
-	Doc      string   // one sentence or two
+	Key      string // or, for Map and Part, the prefix with its last dot
+	Type     string // string, int, long, bool, duration, bytes, enum, list, map, regex, path, class
+	Default  string // as it would stand in the file; "" where there is none
+	Unit     string // ms, s, events, bytes, …
+	Doc      string // one sentence or two
 	Required bool
 	OldKeys  []string // deprecated names, which still work and warn
 	Values   []string // of an enum
