@@ -25,6 +25,7 @@ const (
 
 // root lists the commands; each type lives in the file of its name.
 type root struct {
+	Agent   agentCmd   `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
 	Check   checkCmd   `cmd:"" help:"Validate agent files without starting anything."`
 	Sim     simCmd     `cmd:"" help:"Write the smart-car logs of the pilot."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -72,29 +73,33 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return report(env, run(env, args[1:]))
 	}
 
+	return report(env, run(env, args[1:]))
+}
+
+// run interprets a command line of sluice itself.
+func run(env *Env, args []string) error {
 	var cmds root
 	exited, code := false, 0
 	parser, err := kong.New(&cmds,
 		kong.Name("sluice"),
 		kong.Description("Collects logs and sensor data: runs Flume agent files, and is a Kafka broker."),
-		kong.UsageOnError(),
-		kong.Writers(stdout, stderr),
+		kong.Writers(env.Stdout, env.Stderr),
 		kong.Exit(func(c int) { exited, code = true, c }),
 		kong.Bind(env),
 	)
 	if err != nil {
-		fmt.Fprintf(stderr, "sluice: build the command line: %v\n", err)
-		return ExitFailed
+		return fmt.Errorf("build the command line: %w", err)
 	}
-	kctx, err := parser.Parse(args[1:])
-	if exited { // --help
-		return code
+	kctx, err := parser.Parse(args)
+	switch {
+	case exited && code != 0:
+		return &exitError{Code: code}
+	case exited: // --help
+		return nil
+	case err != nil:
+		return usageError(fmt.Errorf("%w (try: sluice --help)", err))
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "sluice: %v (try: sluice --help)\n", err)
-		return ExitUsage
-	}
-	return report(env, kctx.Run(env))
+	return kctx.Run(env)
 }
 
 // report prints a command's error and turns it into an exit code.
@@ -116,7 +121,9 @@ func report(env *Env, err error) int {
 // aliases maps the other names of the binary (a symlink is enough) to what
 // runs then.
 func aliases() map[string]func(env *Env, args []string) error {
-	return map[string]func(env *Env, args []string) error{}
+	return map[string]func(env *Env, args []string) error{
+		"flume-ng": flumeNG,
+	}
 }
 
 // trimProgramName is the base name without the .sh or .exe of the original.
