@@ -1,3 +1,8 @@
 // Package standard links every built-in component into a binary. A custom
 // build imports it for its side effects, beside its own component packages.
 package standard
+
+import (
+	_ "github.com/sluice-data/sluice/internal/channel/memory"
+	_ "github.com/sluice-data/sluice/internal/selector"
+)
