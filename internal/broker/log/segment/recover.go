@@ -387,7 +387,7 @@ func (l *Log) DeleteTo(ctx context.Context, off int64) error {
 	l.appendMu.Unlock()
 
 	st := l.state
-	st.start = off
+	st.start = max(o.Start, off)
 	if !boundary {
 		// Inside a segment only the state file knows the start, so it comes first. At a segment's edge the files tell, and
 		// deleting first works on a full disk too.
