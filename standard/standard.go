@@ -5,4 +5,8 @@ package standard
 import (
 	_ "github.com/sluice-data/sluice/internal/channel/memory"
 	_ "github.com/sluice-data/sluice/internal/selector"
+	_ "github.com/sluice-data/sluice/internal/serde"
+	_ "github.com/sluice-data/sluice/internal/sink/fileroll"
+	_ "github.com/sluice-data/sluice/internal/sink/logger"
+	_ "github.com/sluice-data/sluice/internal/sink/null"
 )
