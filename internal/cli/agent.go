@@ -52,7 +52,7 @@ func (c *agentCmd) Run(env *Env) error {
 	}
 	props := defines(c.Define)
 	if c.DryRun {
-		return (&checkCmd{Files: files, Name: []string{c.Name}, Properties: props}).Run(env)
+		return (&checkCmd{Files: files, Name: []string{c.Name}, Define: c.Define}).Run(env)
 	}
 	log, closeLog, err := newLog(props, env.Stderr)
 	if err != nil {
@@ -65,6 +65,8 @@ func (c *agentCmd) Run(env *Env) error {
 	if err != nil {
 		return usageError(err)
 	}
+	// A property that is lost here would be replaced by its default.
+	unread := flumeconf.Worst(findings) == flumeconf.Error
 	model, more, ok := conf.Agent(env.Ctx, c.Name, flumeconf.FilterOptions{Env: os.LookupEnv, RunCommands: true})
 	findings = append(findings, more...)
 	if !ok {
@@ -75,7 +77,7 @@ func (c *agentCmd) Run(env *Env) error {
 	findings = append(findings, more...)
 	flumeconf.SortDiagnostics(findings)
 	printFindings(env.Stderr, findings)
-	if !a.Runnable() {
+	if unread || !a.Runnable() {
 		return usageError(fmt.Errorf("agent %s cannot start: see the findings above, or run: sluice check %s", c.Name, strings.Join(files, " ")))
 	}
 	if c.Strict && flumeconf.Worst(findings) >= flumeconf.Warning {

@@ -13,11 +13,11 @@ import (
 // checkCmd validates agent files without starting anything: no directory is
 // made, no port opened, no command run.
 type checkCmd struct {
-	Files      []string          `arg:"" name:"file" help:"Agent file. Several are merged: the last one wins per key."`
-	Name       []string          `short:"n" help:"Check this agent only; repeat for several. Without it all agents are checked." placeholder:"AGENT"`
-	Properties map[string]string `short:"D" name:"define" help:"Property for $${sys:NAME}, as the agent gets it." placeholder:"NAME=VALUE" mapsep:"none"`
-	RunFilters bool              `help:"Run the commands of config filters of type external. A check does not by default, because it must be safe on any file."`
-	Strict     bool              `help:"Exit with 2 on warnings, too."`
+	Files      []string `arg:"" name:"file" help:"Agent file. Several are merged: the last one wins per key."`
+	Name       []string `short:"n" sep:"none" help:"Check this agent only; repeat for several. Without it all agents are checked." placeholder:"AGENT"`
+	Define     []string `short:"D" sep:"none" help:"Property for $${sys:NAME}, as the agent gets it." placeholder:"NAME=VALUE"`
+	RunFilters bool     `help:"Run the commands of config filters of type external. A check does not by default, because it must be safe on any file."`
+	Strict     bool     `help:"Exit with 2 on warnings, too."`
 }
 
 func (c *checkCmd) Run(env *Env) error {
@@ -70,7 +70,8 @@ type agentReport struct {
 }
 
 func (c *checkCmd) check(env *Env) (*checkReport, error) {
-	conf, findings, err := flumeconf.Load(c.Files, lookups(c.Properties))
+	props := defines(c.Define)
+	conf, findings, err := flumeconf.Load(c.Files, lookups(props))
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +101,7 @@ func (c *checkCmd) check(env *Env) (*checkReport, error) {
 			continue
 		}
 		r.findings = append(r.findings, found...)
-		built, found := agent.Build(model, agent.Options{Properties: c.Properties})
+		built, found := agent.Build(model, agent.Options{Properties: props})
 		r.findings = append(r.findings, found...)
 		a := agentReport{name: name, ok: built.Runnable() && !broken}
 		a.sources, a.channels, a.sinks = built.Components()
