@@ -25,10 +25,11 @@ const (
 
 // root lists the commands; each type lives in the file of its name.
 type root struct {
-	Agent   agentCmd   `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
-	Check   checkCmd   `cmd:"" help:"Validate agent files without starting anything."`
-	Sim     simCmd     `cmd:"" help:"Write the smart-car logs of the pilot."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Agent      agentCmd      `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
+	Check      checkCmd      `cmd:"" help:"Validate agent files without starting anything."`
+	Components componentsCmd `cmd:"" help:"List component types and their properties."`
+	Sim        simCmd        `cmd:"" help:"Write the smart-car logs of the pilot."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 // Env is what a command's Run method receives beside its flags. Ctx ends at
