@@ -63,6 +63,10 @@ func (f Field) Old(keys ...string) Field { f.OldKeys = append(f.OldKeys, keys...
 // AsType overrides the documented type (a String that holds a path, say).
 func (f Field) AsType(t string) Field { f.Type = t; return f }
 
+// AsDefault describes a default that is computed from the machine, where the
+// number itself would be another one elsewhere.
+func (f Field) AsDefault(text string) Field { f.Default = text; return f }
+
 // Min sets the smallest value of a number.
 func (f Field) Min(n int64) Field { f.min = &n; return f }
 

@@ -47,7 +47,7 @@ func (c *config) Fields() []component.Field {
 			Describe("The largest batch of one put or take; at most capacity."),
 		component.Duration("keep-alive", &c.keepAlive, time.Second, 3*time.Second).Min(0).Lenient().
 			Describe("How long a put waits for room and a take for an event."),
-		component.Int64("byteCapacity", &c.byteCapacity, defaultByteCapacity()).AsType("bytes").In("bytes").Min(0).
+		component.Int64("byteCapacity", &c.byteCapacity, defaultByteCapacity()).AsType("bytes").In("bytes").AsDefault("80 % of GOMEMLIMIT, or a quarter of the memory").Min(0).
 			Describe("Bound on the bytes of the bodies, counted in slots of 100 bytes. A result below one slot means no bound, as in Flume."),
 		component.Int("byteCapacityBufferPercentage", &c.byteBuffer, 20).In("%").Min(0).Max(100).
 			Describe("The share of byteCapacity that is set aside for headers, which are not counted."),
