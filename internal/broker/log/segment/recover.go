@@ -109,7 +109,8 @@ func (l *Log) readSmallFiles() error {
 	if err != nil {
 		return fmt.Errorf("read log state: %w", err)
 	}
-	if b != nil {
+	used := b != nil // the epochs are written before the state
+	if used {
 		if l.state, err = decodeState(b); err != nil {
 			// It was written atomically, so it was damaged later. Everything in it but the log start can be found by a scan.
 			l.logger.Warn("log state is unreadable; scanning all segments", "dir", l.dir, "err", err)
@@ -119,7 +120,7 @@ func (l *Log) readSmallFiles() error {
 	if b, err = readSmall(l.fs, l.dir, epochsName); err != nil {
 		return fmt.Errorf("read leader epochs: %w", err)
 	}
-	if b != nil {
+	if b != nil || used {
 		if l.epochs, err = decodeEpochs(b); err != nil {
 			l.logger.Warn("leader epochs are unreadable; scanning all segments", "dir", l.dir, "err", err)
 			l.epochs, l.state.recovery, l.state.clean = nil, 0, false
