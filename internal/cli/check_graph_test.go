@@ -79,13 +79,21 @@ func TestGraphOfRealFiles(t *testing.T) {
 		"097-deadking01-cmp-flume-conf.properties.kafka.es.conf/a1": zookeeper,
 		"064-briantwalter-spark1090-flume.conf/tier1":               "Flume still waited for its Kafka channels to start",
 	}
-	compared := 0
+	compared, foreign := 0, 0
 	for _, line := range strings.Split(strings.TrimSpace(string(table)), "\n")[1:] {
 		col := append(strings.Split(line, "\t"), "", "", "", "", "")
 		file, name, outcome, removed, fatal := col[0], col[1], col[2], col[6], col[7]
 		// A component that its own settings removed, or a class that the
 		// installation lacked, says nothing about the graph.
-		if removed != "" || strings.Contains(fatal, "Unable to load") {
+		if removed != "" {
+			continue
+		}
+		if _, class, unknown := strings.Cut(fatal, " type: "); unknown {
+			kind := component.Kind(strings.Fields(fatal)[3])
+			if _, flumes := reg.Lookup(kind, class); !flumes {
+				foreign++
+				unknownClass(t, reg, filepath.Join(dir, "flume-conf", file), name, class)
+			}
 			continue
 		}
 		if skip[file+"/"+name] != "" {
@@ -116,7 +124,31 @@ func TestGraphOfRealFiles(t *testing.T) {
 			t.Errorf("%s/%s: %v here, Flume %s %v %s\n%v", file, name, got, outcome, col[3:6], fatal, findings)
 		}
 	}
-	if compared < 100 {
-		t.Errorf("only %d agents were compared", compared)
+	if compared < 100 || foreign < 30 {
+		t.Errorf("only %d agents and %d with foreign classes were compared", compared, foreign)
 	}
+}
+
+// unknownClass expects that the agent is refused for the class that Flume
+// could not load, with the place of it.
+func unknownClass(t *testing.T, reg *component.Registry, path, name, class string) {
+	conf, _, err := flumeconf.Load([]string{path}, flumeconf.Lookups{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, _, ok := conf.Agent(t.Context(), name, flumeconf.FilterOptions{})
+	if !ok {
+		t.Errorf("%s: no agent %s", path, name)
+		return
+	}
+	a, findings := agent.Build(model, agent.Options{Registry: reg})
+	if a.Runnable() {
+		t.Errorf("%s: agent %s can start without the class %s", path, name, class)
+	}
+	for _, d := range findings {
+		if d.Severity == flumeconf.Error && d.Line > 0 && strings.HasSuffix(d.Key, ".type") && strings.Contains(d.Message, class) {
+			return
+		}
+	}
+	t.Errorf("%s: no finding names %s:\n%v", path, class, findings)
 }
