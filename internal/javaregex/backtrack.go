@@ -80,6 +80,9 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 	if !p.regular {
 		limit = maxStackOnly
 	}
+	// Without a way back there is nothing to restore, unless what a failed
+	// attempt leaves behind counts.
+	keep := !p.regular || p.quirk
 	for {
 		in := &p.insts[pc]
 		switch in.op {
@@ -126,7 +129,7 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 			pc = in.out
 			continue
 		case opCapStart:
-			if !p.regular || len(s.stack) > 0 {
+			if keep || len(s.stack) > 0 {
 				s.push(undoMark+in.n, s.opened[in.n], 0)
 			}
 			s.opened[in.n] = pos
@@ -134,7 +137,7 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 			continue
 		case opCapEnd:
 			g := 2 * in.n
-			if !p.regular || len(s.stack) > 0 {
+			if keep || len(s.stack) > 0 {
 				s.push(undoCap-in.n, s.caps[g], s.caps[g+1])
 			}
 			s.caps[g], s.caps[g+1] = s.opened[in.n], pos

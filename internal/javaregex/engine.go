@@ -198,7 +198,7 @@ func (e *engine) backtrack(s *scratch, b []byte, from int) status {
 		if s.work--; s.work < 0 {
 			return exhausted
 		}
-		if p.regular {
+		if p.regular && !p.quirk {
 			for i := range s.caps {
 				s.caps[i] = -1
 			}

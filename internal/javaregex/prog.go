@@ -398,34 +398,22 @@ func (c *comp) repeat(n *node, k conts) conts {
 	}
 	iter := func(k conts) conts { return c.node(x, k) }
 	if n.fromGroup && x.deterministic() {
+		if c.quirks && x.op == nGroup && x.subs[0].hasCaps() {
+			// An iteration without choices that is given back leaves the
+			// captures inside it as they are.
+			c.quirk = true
+			iter = func(k conts) conts { return c.kept(x, k) }
+		}
 		if lo, hi, ok := x.widths(); ok && lo == hi && hi == 0 {
 			// Java undoes an optional iteration that consumed nothing, except
 			// for the captures inside it.
-			if c.quirks && n.kind == greedy && x.subs[0].hasCaps() {
-				c.quirk = true
+			if c.quirks && x.op == nGroup && x.subs[0].hasCaps() && n.kind == greedy {
 				k = c.split(c.atomic(x.subs[0], k), k)
 			}
 			if n.min > 0 {
-				k = c.node(x, k)
+				k = iter(k)
 			}
 			return k
-		}
-		if c.quirks && x.op == nGroup && x.subs[0].hasCaps() {
-			inner := x.subs[0]
-			c.quirk = true
-			// An iteration without choices that is given back leaves the
-			// captures inside it as they are.
-			iter = func(k conts) conts {
-				pc := k[len(k)-1] // the body's width is fixed, and not 0
-				if x.cap >= 0 {
-					pc = c.emit(inst{op: opCapEnd, n: int32(x.cap), out: pc})
-				}
-				pc = c.atomic(inner, conts{pc})[0]
-				if x.cap >= 0 {
-					pc = c.emit(inst{op: opCapStart, n: int32(x.cap), out: pc})
-				}
-				return same(pc, len(k))
-			}
 		}
 	}
 	branch := func(body, k conts) conts {
@@ -488,6 +476,23 @@ func (c *comp) repeat(n *node, k conts) conts {
 		head = trim(iter(after(head[d])))
 	}
 	return head
+}
+
+// kept compiles a group whose body has no choices so that captures inside the
+// body stay when the group is given back.
+func (c *comp) kept(x *node, k conts) conts {
+	if x.cap >= 0 {
+		k = each(k, func(pc int32) int32 { return c.emit(inst{op: opCapEnd, n: int32(x.cap), out: pc}) })
+	}
+	if lo, _, _ := x.widths(); lo > 0 {
+		k = same(c.atomic(x.subs[0], k[len(k)-1:])[0], len(k))
+	} else {
+		k = c.atomic(x.subs[0], k)
+	}
+	if x.cap >= 0 {
+		k = each(k, func(pc int32) int32 { return c.emit(inst{op: opCapStart, n: int32(x.cap), out: pc}) })
+	}
+	return k
 }
 
 // possessive: every iteration gives back nothing, and neither does the loop.
