@@ -25,6 +25,8 @@ const (
 
 // root lists the commands; each type lives in the file of its name.
 type root struct {
+	Pilot      pilotCmd      `cmd:"" help:"Run the whole smart-car pipeline, with a live page and a ledger at the end."`
+	Ledger     ledgerCmd     `cmd:"" help:"Compare what the simulator wrote with what arrived."`
 	Agent      agentCmd      `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
 	Check      checkCmd      `cmd:"" help:"Validate agent files without starting anything."`
 	Components componentsCmd `cmd:"" help:"List component types and their properties."`

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sluice-data/sluice/internal/pilot"
+)
+
+type pilotCmd struct {
+	For         time.Duration `help:"Run the simulated clock for so long; without it, until Ctrl-C." placeholder:"60s"`
+	Speed       float64       `help:"Simulated seconds per second. At 60, drivers write 3,000 records a second and cars 2,000." default:"60"`
+	Dir         string        `help:"Keep the run's data here (an empty or new directory). Without it they are in a temporary one, removed when the ledger balances." placeholder:"DIR" type:"path"`
+	Keep        bool          `help:"Keep the temporary directory."`
+	Days        int           `help:"First write N whole days of status, 2,880,000 records each, as fast as possible." placeholder:"N"`
+	Cars        int           `help:"Number of cars and drivers." default:"100"`
+	Seed        uint64        `help:"The same seed and flags write the same bytes." default:"1"`
+	Garbage     float64       `help:"Share of garbage lines beside the headings." default:"0.01"`
+	RecordBytes int           `help:"Pad a driving record to this many bytes (up to 4096)." placeholder:"N"`
+	RotateBytes int64         `help:"Rename the driving log before it grows beyond this many bytes." placeholder:"N"`
+	BurstEvery  time.Duration `help:"Simulated time between bursts of all drivers at once (0 for none)." default:"60s"`
+	Listen      string        `help:"Address of the live page; a busy port is replaced by a free one." default:"127.0.0.1:8085" placeholder:"HOST:PORT"`
+	Broker      string        `help:"Address of the run's broker; a busy port is replaced by a free one." default:"127.0.0.1:9092" placeholder:"HOST:PORT"`
+	MaxData     int64         `help:"End the run in order when its data have grown to this many megabytes (0: no limit). Each of --days adds 1,500." default:"8192" placeholder:"MB"`
+}
+
+// Help is the command's long help.
+func (pilotCmd) Help() string {
+	return `Runs the smart-car collection pipeline on this machine, each part a process of
+its own: simulator, the handbook's agent with its two flows, broker, and an agent
+that consumes the topic into files. On the end or Ctrl-C it drains, and a ledger
+compares what was written with what arrived. Exit code 1 if it does not balance.
+docs/pilot.md explains the page and the ledger.`
+}
+
+// Run runs the pilot.
+func (c *pilotCmd) Run(env *Env) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own executable: %w", err)
+	}
+	switch {
+	case c.For < 0:
+		return usageError(fmt.Errorf("--for is %v: give a duration, or leave it out to run until Ctrl-C", c.For))
+	case c.BurstEvery%(2*time.Second) != 0 || c.BurstEvery < 0:
+		return usageError(fmt.Errorf("--burst-every is %v: give a multiple of 2s, or 0", c.BurstEvery))
+	}
+	limit := c.MaxData << 20
+	if limit > 0 {
+		limit += int64(c.Days) * 1500 << 20
+	}
+	err = pilot.Run(env.Ctx, pilot.Options{
+		Exe: exe, For: c.For, Speed: c.Speed, Dir: c.Dir, Keep: c.Keep, Days: c.Days, Cars: c.Cars, Seed: c.Seed, Garbage: c.Garbage,
+		RecordBytes: c.RecordBytes, RotateBytes: c.RotateBytes, BurstEvery: int(c.BurstEvery / time.Second), Listen: c.Listen, Broker: c.Broker,
+		MaxData: limit, Stdout: env.Stdout, TTY: isTerminal(env.Stdout),
+	})
+	if errors.Is(err, pilot.ErrUnbalanced) {
+		return &exitError{Code: ExitFailed}
+	}
+	return err
+}
