@@ -53,7 +53,7 @@ func (s *scratch) bound(p *prog, b []byte, from int) bool {
 	hi := len(b)
 	for i := len(p.chain) - 1; i >= 0; i-- {
 		el := &p.chain[i]
-		at := lastLit(b, from, hi-el.gap-len(el.lit), el.lit)
+		at := el.lit.last(b, from, hi-el.gap-len(el.lit.s))
 		if at < 0 {
 			return false
 		}
@@ -101,7 +101,13 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 			}
 			goto fail
 		case opChar:
-			if w := in.cls.step(b, pos); w > 0 {
+			if pos < len(b) && b[pos] < 0x80 {
+				if in.cls.tab[b[pos]] {
+					pos++
+					pc = in.out
+					continue
+				}
+			} else if w := in.cls.step(b, pos); w > 0 {
 				pos += w
 				pc = in.out
 				continue
@@ -190,7 +196,17 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 				}
 			} else {
 				if in.chain >= 0 {
-					hi = min(hi, s.bounds[in.chain])
+					// No literal that is of use comes after this one.
+					if at := s.bounds[in.chain]; at <= hi {
+						if at < lo {
+							goto fail
+						}
+						if at > lo {
+							s.push(pc, lo, at-1)
+						}
+						pos, pc = at, in.out
+						continue
+					}
 				}
 				if pos = s.back(in, pc, b, lo, hi); pos < 0 {
 					goto fail
@@ -300,8 +316,8 @@ func (s *scratch) undo(f frame) {
 // back chooses the longest end of a greedy run that is in [lo, hi] and leaves
 // a frame for the shorter ones.
 func (s *scratch) back(in *inst, pc int32, b []byte, lo, hi int) int {
-	if in.next != "" {
-		p := lastLit(b, lo, hi, in.next)
+	if in.next.s != "" {
+		p := in.next.last(b, lo, hi)
 		if p > lo {
 			s.push(pc, lo, p-1)
 		}
@@ -319,8 +335,8 @@ func (s *scratch) back(in *inst, pc int32, b []byte, lo, hi int) int {
 // forth chooses the shortest end of a lazy run.
 func (s *scratch) forth(in *inst, pc int32, b []byte, lo, hi int) int {
 	p := lo
-	if in.next != "" {
-		if p = nextLit(b, lo, hi, in.next); p < 0 {
+	if in.next.s != "" {
+		if p = in.next.next(b, lo, hi); p < 0 {
 			return -1
 		}
 	}

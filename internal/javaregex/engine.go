@@ -111,7 +111,12 @@ func (e *engine) searchFrom(re *Regexp, s *scratch, b []byte, from int, testOnly
 		return true
 	}
 	if e.only == anyTier || e.only == tierBacktrack {
-		if len(e.fast.chain) > 0 && !s.bound(e.fast, b, from) {
+		if e.search.lit.s != "" {
+			if from = e.byLiteral(b, from); from < 0 {
+				return false
+			}
+		}
+		if e.search.bound && !s.bound(e.fast, b, from) {
 			return false
 		}
 		if e.basic == nil || e.tired.Load() < tiredOut {
@@ -168,9 +173,12 @@ func (e *engine) backtrack(s *scratch, b []byte, from int) status {
 			if at > 0 {
 				return failed
 			}
-		case se.lit != "":
-			if at = e.byLiteral(b, at); at < 0 {
-				return failed
+		case se.lit.s != "":
+			// The first place is known already.
+			if at > from {
+				if at = e.byLiteral(b, at); at < 0 {
+					return failed
+				}
 			}
 		case se.hasFirst:
 			for at < len(b) && !se.first[b[at]] {
@@ -228,7 +236,7 @@ func insideChar(b []byte, pos int) bool {
 func (e *engine) byLiteral(b []byte, at int) int {
 	se := &e.search
 	for lo := at + se.skip; lo <= len(b); lo++ {
-		lo = nextLit(b, lo, len(b), se.lit)
+		lo = se.lit.next(b, lo, len(b))
 		if lo < 0 {
 			return -1
 		}
@@ -285,8 +293,8 @@ func (e *engine) explain() string {
 	switch {
 	case se.anchored:
 		how = append(how, "only at the front")
-	case se.lit != "":
-		how = append(how, fmt.Sprintf("searches %q first, %d characters into the match", se.lit, se.skip))
+	case se.lit.s != "":
+		how = append(how, fmt.Sprintf("searches %q first, %d characters into the match", se.lit.s, se.skip))
 	case se.hasFirst:
 		how = append(how, "searches the bytes that can begin a match")
 	default:
@@ -295,7 +303,7 @@ func (e *engine) explain() string {
 	if len(e.fast.chain) > 0 && e.fixed == nil {
 		var lits []string
 		for _, el := range e.fast.chain {
-			lits = append(lits, fmt.Sprintf("%q", el.lit))
+			lits = append(lits, fmt.Sprintf("%q", el.lit.s))
 		}
 		how = append(how, "needs "+strings.Join(lits, ", ")+" in this order")
 	}

@@ -9,7 +9,7 @@ type fixed struct {
 	n        int // bytes
 	steps    []fixedStep
 	groups   []int // bounds of group 0, 1, … relative to the match; -1: none
-	lit      string
+	lit      literal
 	off      int // of lit in the match
 }
 
@@ -47,7 +47,7 @@ func newFixed(p *prog, se *search, groups int, captures bool) *fixed {
 				f.groups[0], f.groups[1] = 0, f.n
 			}
 			if !f.anchored {
-				if se.lit == "" {
+				if se.lit.s == "" {
 					return nil
 				}
 				f.lit, f.off = se.lit, se.skip
@@ -140,7 +140,7 @@ func (f *fixed) find(b []byte, from int) int {
 		return -1
 	}
 	for at := from; at+f.n <= len(b); at++ {
-		p := nextLit(b, at+f.off, len(b)-(f.n-f.off-len(f.lit))-len(f.lit), f.lit)
+		p := f.lit.next(b, at+f.off, len(b)-(f.n-f.off))
 		if p < 0 {
 			return -1
 		}

@@ -10,7 +10,7 @@ import (
 // found, from the last to the first: a line that lacks one is refused, and a
 // greedy run in front of one starts to give back there, not at its end.
 type chainEl struct {
-	lit string
+	lit literal
 	gap int // bytes that a match has at least between it and the next one
 }
 
@@ -38,14 +38,14 @@ func (p *prog) optimize() {
 		}
 		to := p.through(in.out)
 		if p.insts[to].op == opLit {
-			in.next = p.insts[to].lit
+			in.next = newLiteral(p.insts[to].lit)
 			in.chain = -1
 			if c, ok := place[to]; ok {
 				in.chain = c
 			}
 		}
 		if in.op == opRun && p.neverGivesBack(in) {
-			in.op, in.next = opRunOnly, ""
+			in.op, in.next = opRunOnly, literal{}
 		}
 	}
 }
@@ -147,7 +147,7 @@ func (p *prog) findChain() map[int32]int32 {
 		switch in.op {
 		case opLit:
 			place[pc] = int32(len(p.chain))
-			p.chain = append(p.chain, chainEl{lit: in.lit})
+			p.chain = append(p.chain, chainEl{lit: newLiteral(in.lit)})
 		case opByte, opChar:
 			gap = 1
 		case opRun, opRunLazy, opRunOnly:
@@ -237,8 +237,10 @@ func (f *firstFinder) reachesMatch(pc int32) bool {
 type search struct {
 	anchored bool // only at the front
 	// lit must be in a match, skip characters after its start.
-	lit  string
+	lit  literal
 	skip int
+	// bound: the places of the chain's literals are of use.
+	bound bool
 	// first holds the bytes that a match can begin with, where hasFirst is set.
 	hasFirst bool
 	first    [256]bool
@@ -252,6 +254,7 @@ func (p *prog) newSearch() search {
 	if len(p.insts) > maxAnalysed {
 		return s
 	}
+	s.bound = len(p.chain) > 0
 	start := p.through(p.start)
 	switch in := &p.insts[start]; {
 	case in.op == opAssert && in.as == aBegin:
@@ -266,7 +269,7 @@ walk:
 		switch in := &p.insts[pc]; in.op {
 		case opLit:
 			if r := litRank(in.lit); r > rank {
-				rank, s.lit, s.skip = r, in.lit, skip
+				rank, s.lit, s.skip = r, newLiteral(in.lit), skip
 			}
 			skip += utf8.RuneCountInString(in.lit)
 		case opByte, opChar:
@@ -280,7 +283,9 @@ walk:
 			break walk
 		}
 	}
-	if s.lit != "" {
+	if s.lit.s != "" {
+		// The search alone finds the only one.
+		s.bound = len(p.chain) > 1
 		return s
 	}
 	f := firstFinder{p: p, seen: map[int32]bool{}}
@@ -302,21 +307,13 @@ walk:
 	return s
 }
 
-// litRank estimates how rare a literal is in logs: the longer the rarer, and
-// punctuation before letters and digits.
+// litRank estimates how rare a literal is in logs: the longer the rarer, then
+// by its rarest byte.
 func litRank(lit string) int {
-	r := 10 * len(lit)
-	for _, c := range []byte(lit) {
-		switch {
-		case strings.IndexByte("[]{}<>|&=\"'#@!?$%;", c) >= 0 || c >= utf8.RuneSelf:
-			r += 9
-		case strings.IndexByte(":/,-._", c) >= 0:
-			r += 6
-		case c == ' ' || '0' <= c && c <= '9':
-			r += 1
-		default:
-			r += 4
-		}
+	l := newLiteral(lit)
+	r := strings.IndexByte(byFrequency, lit[l.rare])
+	if r < 0 {
+		r = len(byFrequency)
 	}
-	return r
+	return 1 + r + 40*len(lit)
 }

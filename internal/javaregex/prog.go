@@ -44,7 +44,7 @@ type inst struct {
 	lit  string
 	// opRun: the literal that must follow, and its place in the chain of
 	// literals that every match has (or -1).
-	next  string
+	next  literal
 	chain int32
 }
 

@@ -3,6 +3,7 @@ package javaregex
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 )
 
 const (
@@ -63,47 +64,71 @@ func newRange(lo, hi byte) (below, above uint64) {
 	return uint64(0x80-lo) * ones, uint64(0x7F-hi) * ones
 }
 
-// lastLit is the greatest position in [lo, hi] where lit is, or -1.
-func lastLit(b []byte, lo, hi int, lit string) int {
-	hi = min(hi, len(b)-len(lit))
+// literal is a string to search for, by its rarest byte.
+type literal struct {
+	s    string
+	rare int // offset of that byte in s
+}
+
+func newLiteral(s string) literal {
+	l := literal{s: s}
+	best := -1
+	for i := range len(s) {
+		r := strings.IndexByte(byFrequency, s[i])
+		if r < 0 {
+			r = len(byFrequency) // capitals but few, controls, what is not ASCII
+		}
+		if r > best {
+			best, l.rare = r, i
+		}
+	}
+	return l
+}
+
+// byFrequency lists bytes from the most to the least frequent in logs.
+const byFrequency = " e0\"1ta2,o:insr-3./4l56d789c=mup_fhgbywIEATNO[](){}SRDLCkv'FMP&%;GH+\\<>UxjBY|VK@WXqz#$Q?!*J^~Z`"
+
+// isAt says whether the literal is at p.
+func (l *literal) isAt(b []byte, p int) bool {
+	return len(l.s) == 1 || string(b[p:p+len(l.s)]) == l.s
+}
+
+// last is the greatest position in [lo, hi] where the literal is, or -1.
+func (l *literal) last(b []byte, lo, hi int) int {
+	hi = min(hi, len(b)-len(l.s))
 	if hi < lo {
 		return -1
 	}
-	c := lit[0]
-	p := hi
-	for {
+	c, first := l.s[l.rare], lo+l.rare
+	for p := hi + l.rare; p >= first; {
 		// Eight at a time, from the back.
-		for p-lo >= 7 {
-			if zeros(binary.LittleEndian.Uint64(b[p-7:])^uint64(c)*ones) != 0 {
-				break
+		if p-first >= 7 {
+			if zeros(binary.LittleEndian.Uint64(b[p-7:])^uint64(c)*ones) == 0 {
+				p -= 8
+				continue
 			}
-			p -= 8
 		}
-		for n := min(p-lo, 7); n >= 0; n-- {
-			if b[p] == c && (len(lit) == 1 || string(b[p:p+len(lit)]) == lit) {
-				return p
+		for n := min(p-first, 7); n >= 0; n-- {
+			if b[p] == c && l.isAt(b, p-l.rare) {
+				return p - l.rare
 			}
 			p--
 		}
-		if p < lo {
-			return -1
-		}
 	}
+	return -1
 }
 
-// nextLit is the least position in [lo, hi] where lit is, or -1.
-func nextLit(b []byte, lo, hi int, lit string) int {
-	hi = min(hi, len(b)-len(lit))
-	if hi < lo {
-		return -1
-	}
+// next is the least position in [lo, hi] where the literal is, or -1.
+func (l *literal) next(b []byte, lo, hi int) int {
+	hi = min(hi, len(b)-len(l.s))
+	c := l.s[l.rare]
 	for p := lo; p <= hi; p++ {
-		i := bytes.IndexByte(b[p:hi+1], lit[0])
+		i := bytes.IndexByte(b[p+l.rare:hi+l.rare+1], c)
 		if i < 0 {
 			return -1
 		}
 		p += i
-		if len(lit) == 1 || string(b[p:p+len(lit)]) == lit {
+		if l.isAt(b, p) {
 			return p
 		}
 	}
