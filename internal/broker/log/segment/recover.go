@@ -145,15 +145,15 @@ func (l *Log) openSegment(i int, repair bool) error {
 	}
 	s.fidx = &fileIndex{fs: l.fs, dir: l.dir, base: s.base, logSize: s.size}
 	maxTS, next, err := s.fidx.tail()
-	if err == nil && next <= want {
-		s.maxTS, s.next = maxTS, want
+	if err == nil && next == want {
+		s.maxTS, s.next = maxTS, next
 		s.file.OnClose(s.fidx.close)
 		s.synced, s.indexed = true, true
 		return nil
 	}
 	l.logger.Warn("rebuilding an index", "file", s.file.Path(), "why", cmp.Or(err, errors.New("it does not fit the next segment")))
 	x, r, err := rebuild(s.file, s.base, s.size, int64(l.cfg.IndexInterval))
-	if err == nil && r.next > want {
+	if err == nil && r.next != want {
 		err = &seglog.CorruptionError{Path: s.file.Path(), Offset: s.size,
 			Err: fmt.Errorf("it ends at offset %d, the next segment begins at %d", r.next, want)}
 	}
