@@ -2,13 +2,17 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/sluice-data/sluice/internal/sim"
 )
 
 // corpus is an input file and what a correct flow makes of it.
@@ -18,6 +22,9 @@ type corpus struct {
 	Kept  int64 // events that pass the workload's filter
 	Bytes int64
 }
+
+// corpusFunc makes a corpus of about n lines in dir.
+type corpusFunc func(ctx context.Context, dir string, n int64) (corpus, error)
 
 // lineFunc appends line i (without newline) to dst and says whether the
 // workload's filter keeps it.
@@ -68,61 +75,56 @@ func touch(path string) error {
 	return nil
 }
 
-const (
-	cars     = 100
-	dayLines = 86400/3*cars + cars // a record every 3 s and one heading per car
-
-	statusHeading = "SmartCar Status Information,CarNum,TireFL,TireFR,TireBL,TireBR,LightFL,LightFR,LightBL,LightBR,EngineInfo,BreakInfo,BatteryInfo"
-)
-
-// statusLine is the day's file of the smart-car pilot: the heading of each
-// car is garbage, spread over the first lines as the threads of the
-// handbook's simulator start.
-func statusLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
-	if i < 2*cars && i%2 == 0 {
-		return append(dst, statusHeading...), false
+// lines makes a corpus of n lines from a generator.
+func lines(f lineFunc) corpusFunc {
+	return func(_ context.Context, dir string, n int64) (corpus, error) {
+		return makeCorpus(dir, "corpus.txt", n, f)
 	}
-	i -= min(i/2+1, cars)
-	sec := int(i/cars) * 3
-	dst = append(dst, "20160101"...)
-	dst = appendClock(dst, sec)
-	dst = appendCar(append(dst, ','), int(i%cars))
-	for range 4 {
-		dst = strconv.AppendInt(append(dst, ','), int64(80+r.IntN(21)), 10)
+}
+
+// statusDay is the simulator's status file of a whole day; n sets the number of
+// cars, 100 for the pilot's 2,880,100 lines.
+func statusDay(ctx context.Context, dir string, n int64) (corpus, error) {
+	const perCar = sim.StatusTicksPerDay + 1 // and a heading
+	cars := max(1, int(n/perCar))
+	return simulate(ctx, dir, sim.StatusKind, sim.Options{
+		Config: sim.Config{Start: simStart, Days: 1, Cars: cars, Seed: 1, Status: true}, OnlyDays: true,
+	})
+}
+
+// driverLog is the simulator's driving log of 100 drivers.
+func driverLog(ctx context.Context, dir string, n int64) (corpus, error) {
+	const cars = 100
+	start, err := sim.ParseStamp(simStart)
+	if err != nil {
+		return corpus{}, fmt.Errorf("make corpus: %w", err)
 	}
-	dst = append(dst, ",1,1,1,1,A,"...)
-	dst = append(dst, "AAAAB"[r.IntN(5)], ',')
-	return strconv.AppendInt(dst, int64(80+r.IntN(21)), 10), true
+	return simulate(ctx, dir, sim.DriverKind, sim.Options{
+		Config: sim.Config{Start: simStart, Cars: cars, Seed: 1, Driver: true}, Until: sim.FormatStamp(start + n/cars*sim.DriverStep),
+	})
 }
 
-// driverLine is the other log of the pilot, about 37 bytes a line.
-func driverLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
-	dst = append(dst, "20160101"...)
-	dst = appendClock(dst, int(i/cars)*2%86400)
-	dst = appendCar(append(dst, ','), int(i%cars))
-	dst = append(dst, ',', byte('0'+r.IntN(6)), ',', '0', ',', "FFFLR"[r.IntN(5)], ',', 'N', ',')
-	dst = strconv.AppendInt(dst, int64(r.IntN(200)), 10)
-	dst = append(dst, ',', byte('A'+i%6))
-	return appendPadded(dst, 1+r.IntN(10), 2), true
-}
+const simStart = "20160101"
 
-func appendCar(dst []byte, n int) []byte {
-	return appendPadded(append(dst, byte('A'+n*7%26)), n+1, 4)
-}
-
-func appendClock(dst []byte, sec int) []byte {
-	dst = appendPadded(dst, sec/3600, 2)
-	dst = appendPadded(dst, sec/60%60, 2)
-	return appendPadded(dst, sec%60, 2)
-}
-
-func appendPadded(dst []byte, n, width int) []byte {
-	for p := 10; width > 1; width, p = width-1, p*10 {
-		if n < p {
-			dst = append(dst, '0')
-		}
+func simulate(ctx context.Context, dir string, kind sim.Kind, o sim.Options) (corpus, error) {
+	o.Dir, o.Log = dir, slog.New(slog.DiscardHandler)
+	if err := sim.Run(ctx, o); err != nil {
+		return corpus{}, fmt.Errorf("make corpus: %w", err)
 	}
-	return strconv.AppendInt(dst, int64(n), 10)
+	m, err := sim.LoadManifest(o.ManifestPath())
+	if err != nil {
+		return corpus{}, fmt.Errorf("make corpus: %w", err)
+	}
+	l := m.Of(kind)
+	if len(l.Files) != 1 {
+		return corpus{}, fmt.Errorf("make corpus: the simulator wrote %d files of %s, not one", len(l.Files), kind)
+	}
+	name := filepath.Join(sim.StatusDir, l.Files[0].Name)
+	if kind == sim.DriverKind {
+		name = filepath.Join(sim.DriverDir, l.Files[0].Name)
+	}
+	c := corpus{Path: filepath.Join(dir, name), Lines: l.Lines, Kept: l.Records, Bytes: l.Bytes}
+	return c, touch(c.Path)
 }
 
 var start2018 = time.Date(2018, 3, 1, 0, 0, 0, 0, time.UTC)

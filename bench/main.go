@@ -157,9 +157,16 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 		if o.lines > 0 {
 			n = o.lines
 		}
-		c, err := makeCorpus(b.dir, w.Name+".txt", n, w.line)
+		data := filepath.Join(b.dir, "corpus-"+w.Name)
+		if err := os.Mkdir(data, 0o755); err != nil {
+			return rep, fmt.Errorf("make corpus: %w", err)
+		}
+		c, err := w.corpus(ctx, data, n)
 		if err != nil {
 			return rep, err
+		}
+		if w.all {
+			c.Kept = c.Lines
 		}
 		fmt.Printf("\n%s: %s\n%d lines, %.1f MB, %d kept\n", w.Name, w.What, c.Lines, float64(c.Bytes)/1e6, c.Kept)
 		for round := 1; round <= o.rounds; round++ {
@@ -181,7 +188,7 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 			}
 		}
 		rep.Summary = append(rep.Summary, summarise(w, rep.Runs))
-		if err := os.Remove(c.Path); err != nil {
+		if err := os.RemoveAll(data); err != nil {
 			return rep, fmt.Errorf("remove corpus: %w", err)
 		}
 	}

@@ -2,8 +2,9 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
+
+	"github.com/sluice-data/sluice/internal/sim"
 )
 
 // workload is one flow, the same agent file for both agents.
@@ -11,8 +12,9 @@ type workload struct {
 	Name   string
 	What   string  // one line for people
 	Target float64 // the ratio of events per CPU second that is promised; 0: none
-	Lines  int64   // in full mode
-	line   lineFunc
+	Lines  int64   // about so many, in full mode
+	corpus corpusFunc
+	all    bool // there is no filter: every line passes
 	kafka  bool // exec → memory → Kafka sink instead of spooldir → … → null
 
 	interceptors string // agent file lines of source r1
@@ -45,24 +47,27 @@ a1.sources.r1.selector.header = logType
 // that was counted), written as they are there, with the doubled backslashes
 // of a properties file.
 func workloads() []workload {
-	const million = 1_000_000
+	const (
+		million  = 1_000_000
+		dayLines = 100 * (sim.StatusTicksPerDay + 1)
+	)
 	return []workload{
 		{
 			Name: "day", What: `the day's file: spooldir → regex_filter ^\d{14} → memory → null`, Target: 10,
-			Lines: dayLines, line: statusLine,
+			Lines: dayLines, corpus: statusDay,
 			interceptors: "a1.sources.r1.interceptors = i1\n" +
 				interceptor("i1", "regex_filter", "regex", `^\\d{14}`, "excludeEvents", "false"),
 		},
 		{
 			Name: "json-field", What: `regex_filter and regex_extractor "biType":"(\w+)"`, Target: 5,
-			Lines: 2 * million, line: jsonLine,
+			Lines: 2 * million, corpus: lines(jsonLine),
 			interceptors: "a1.sources.r1.interceptors = i1 i2\n" +
 				interceptor("i1", "regex_filter", "regex", `"biType":"(\\w+)"`) +
 				interceptor("i2", "regex_extractor", "regex", `"biType":"(\\w+)"`, "serializers", "s1", "serializers.s1.name", "log_type"),
 		},
 		{
 			Name: "access-log", What: `regex_extractor with five groups over access log lines`, Target: 5,
-			Lines: 2 * million, line: accessLine,
+			Lines: 2 * million, corpus: lines(accessLine),
 			interceptors: "a1.sources.r1.interceptors = i1\n" +
 				interceptor("i1", "regex_extractor", "regex", `^.+\\[(.+)\\]\\s"(\\w+)\\s\\/\\w+\\/\\/?(\\w+)\\s\\S+\\s(\\d+)\\s(\\d+)`,
 					"serializers", "s1 s2 s3 s4 s5", "serializers.s1.name", "cat_1", "serializers.s2.name", "cat_2",
@@ -70,7 +75,7 @@ func workloads() []workload {
 		},
 		{
 			Name: "date-millis", What: `regex_extractor of a date and time into the timestamp header`, Target: 5,
-			Lines: 2 * million, line: purchaseLine,
+			Lines: 2 * million, corpus: lines(purchaseLine),
 			interceptors: "a1.sources.r1.interceptors = i1\n" +
 				interceptor("i1", "regex_extractor", "regex", `(\\d{4}-\\d{2}-\\d{2} \\d{2}:\\d{2}:\\d{2})`, "serializers", "s1",
 					"serializers.s1.type", "org.apache.flume.interceptor.RegexExtractorInterceptorMillisSerializer",
@@ -78,31 +83,24 @@ func workloads() []workload {
 		},
 		{
 			Name: "word", What: `regex_filter .+REPORT.+, half of the lines match`, Target: 5,
-			Lines: 2 * million, line: serverLine,
+			Lines: 2 * million, corpus: lines(serverLine),
 			interceptors: "a1.sources.r1.interceptors = i1\n" +
 				interceptor("i1", "regex_filter", "regex", `.+REPORT.+`),
 		},
 		{
 			Name: "select-one", What: `static header, multiplexing selector: one of two channels`, Target: 8,
-			Lines: dayLines, line: keepAll(statusLine), channels: 2,
+			Lines: dayLines, corpus: statusDay, all: true, channels: 2,
 			interceptors: staticType + "a1.sources.r1.selector.mapping.car-batch-log = c1\na1.sources.r1.selector.default = c2\n",
 		},
 		{
 			Name: "select-both", What: `static header, multiplexing selector: both of two channels`, Target: 8,
-			Lines: dayLines, line: keepAll(statusLine), channels: 2, fill: []int{1, 2},
+			Lines: dayLines, corpus: statusDay, all: true, channels: 2, fill: []int{1, 2},
 			interceptors: staticType + "a1.sources.r1.selector.mapping.car-batch-log = c1 c2\na1.sources.r1.selector.default = c2\n",
 		},
 		{
 			Name: "kafka", What: `exec → memory → Kafka sink against Apache Kafka`, Target: 7,
-			Lines: 2 * million, line: driverLine, kafka: true,
+			Lines: 2 * million, corpus: driverLog, all: true, kafka: true,
 		},
-	}
-}
-
-func keepAll(f lineFunc) lineFunc {
-	return func(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
-		dst, _ = f(r, i, dst)
-		return dst, true
 	}
 }
 
