@@ -1,0 +1,128 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-data/sluice/internal/broker/group"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// OffsetCommit: v2-10
+//
+// Rules:
+//   - The answer goes out after the offsets are in the group log, and when
+//     that log syncs, after the sync.
+//   - A group that does not exist is made by a commit without a generation
+//     (admin clients, consumers that assign their partitions themselves); with
+//     one the answer is ILLEGAL_GENERATION.
+//   - An offset for a partition that does not exist is
+//     UNKNOWN_TOPIC_OR_PARTITION; metadata above 4096 bytes is
+//     OFFSET_METADATA_TOO_LARGE. The others of the request stand.
+//   - The retention time of versions 2 to 4 is not looked at, as in Apache
+//     Kafka since 2.1: one rule holds for all (KIP-211).
+//
+// Version notes: v6 leader epochs; v7 static members; v8 flexible; v10 topic
+// ids (KIP-848).
+
+// maxOffsetMetadata is Kafka's offset.metadata.max.bytes.
+const maxOffsetMetadata = 4096
+
+func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, error) {
+	kreq, err := b.decoder.decode(r)
+	if err != nil {
+		return outcome{}, err
+	}
+	req := kreq.(*kmsg.OffsetCommitRequest)
+	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+	now := time.Now()
+
+	code, e := b.commitGroup(req, now)
+	offsets := map[group.TopicPartition]group.Offset{}
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		st := kmsg.NewOffsetCommitResponseTopic()
+		st.Topic, st.TopicID = rt.Topic, rt.TopicID
+		var t *topic
+		missing := kerr.UnknownTopicOrPartition.Code
+		if req.Version >= 10 {
+			t, missing = b.topics.byID(rt.TopicID), kerr.UnknownTopicID.Code
+		} else {
+			t = b.topics.byName(rt.Topic)
+		}
+		for j := range rt.Partitions {
+			rp := &rt.Partitions[j]
+			sp := kmsg.NewOffsetCommitResponseTopicPartition()
+			sp.Partition = rp.Partition
+			switch {
+			case code != 0:
+				sp.ErrorCode = code
+			case t == nil:
+				sp.ErrorCode = missing
+			case t.part(rp.Partition) == nil:
+				sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			case rp.Metadata != nil && len(*rp.Metadata) > maxOffsetMetadata:
+				sp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			case rp.Offset < 0:
+				sp.ErrorCode = kerr.InvalidCommitOffsetSize.Code
+			default:
+				o := group.Offset{Offset: rp.Offset, LeaderEpoch: -1, Committed: now, TopicID: t.id}
+				if req.Version >= 6 {
+					o.LeaderEpoch = rp.LeaderEpoch
+				}
+				if rp.Metadata != nil {
+					o.Metadata = *rp.Metadata
+				}
+				offsets[group.TopicPartition{Topic: t.name, Partition: rp.Partition}] = o
+			}
+			st.Partitions = append(st.Partitions, sp)
+		}
+		resp.Topics = append(resp.Topics, st)
+	}
+	if e == nil {
+		return outcome{resp: resp}, nil
+	}
+	failAll := func(err error) {
+		b.logger.Error("offsets could not be committed", "group", req.Group, "err", err)
+		for i := range resp.Topics {
+			for j := range resp.Topics[i].Partitions {
+				if sp := &resp.Topics[i].Partitions[j]; sp.ErrorCode == 0 {
+					sp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+				}
+			}
+		}
+	}
+	pending, err := b.groups.commit(ctx, e, now, offsets)
+	b.groups.settle(e)
+	if err != nil {
+		failAll(err)
+		return outcome{resp: resp}, nil
+	}
+	return outcome{later: func(ctx context.Context) (outcome, error) {
+		if err := pending.Wait(ctx); err != nil {
+			failAll(err)
+		}
+		return outcome{resp: resp}, nil
+	}}, nil
+}
+
+// commitGroup returns the group of a commit locked, or the error code.
+func (b *Broker) commitGroup(req *kmsg.OffsetCommitRequest, now time.Time) (int16, *groupEntry) {
+	if req.Group == "" && req.Generation >= 0 {
+		return kerr.InvalidGroupID.Code, nil
+	}
+	e, err := b.groups.entry(req.Group, req.Generation < 0)
+	if err != nil {
+		code, _ := codeOf(err)
+		return code, nil
+	}
+	if e == nil {
+		return kerr.IllegalGeneration.Code, nil
+	}
+	if code := e.g.CheckCommit(now, req.MemberID, req.InstanceID, req.Generation); code != 0 {
+		b.groups.settle(e)
+		return code, nil
+	}
+	return 0, e
+}

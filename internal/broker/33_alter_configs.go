@@ -1,0 +1,50 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// AlterConfigs: v0-2
+//
+// Replaces all settings of a topic. IncrementalAlterConfigs (key 44) is the
+// better one. The broker's own settings are flags and cannot be changed.
+//
+// Version notes: v2 flexible.
+
+func handleAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
+	req := kreq.(*kmsg.AlterConfigsRequest)
+	resp := req.ResponseKind().(*kmsg.AlterConfigsResponse)
+	for i := range req.Resources {
+		rr := &req.Resources[i]
+		sr := kmsg.NewAlterConfigsResponseResource()
+		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
+		err := onlyTopics(rr.ResourceType)
+		if err == nil {
+			err = b.topics.configure(rr.ResourceName, func(own map[string]string) error {
+				clear(own)
+				for _, c := range rr.Configs {
+					if c.Value != nil {
+						own[c.Name] = *c.Value
+					}
+				}
+				return nil
+			}, req.ValidateOnly)
+		}
+		sr.ErrorCode, sr.ErrorMessage = codeOf(err)
+		resp.Resources = append(resp.Resources, sr)
+	}
+	return resp, nil
+}
+
+func onlyTopics(t kmsg.ConfigResourceType) error {
+	switch t {
+	case kmsg.ConfigResourceTypeTopic:
+		return nil
+	case kmsg.ConfigResourceTypeBroker:
+		return apiErrorf(kerr.InvalidRequest, "the broker's settings are flags: start it with others")
+	}
+	return apiErrorf(kerr.InvalidRequest, "settings of resource type %d do not exist here", t)
+}

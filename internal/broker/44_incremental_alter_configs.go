@@ -1,0 +1,49 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// IncrementalAlterConfigs: v0-1 (KIP-339)
+//
+// Sets or deletes single settings of a topic. There is no list setting with
+// more than one possible element, so APPEND and SUBTRACT are INVALID_CONFIG.
+//
+// Version notes: v1 flexible.
+
+func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
+	req := kreq.(*kmsg.IncrementalAlterConfigsRequest)
+	resp := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
+	for i := range req.Resources {
+		rr := &req.Resources[i]
+		sr := kmsg.NewIncrementalAlterConfigsResponseResource()
+		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
+		err := onlyTopics(rr.ResourceType)
+		if err == nil {
+			err = b.topics.configure(rr.ResourceName, func(own map[string]string) error { return alter(own, rr) }, req.ValidateOnly)
+		}
+		sr.ErrorCode, sr.ErrorMessage = codeOf(err)
+		resp.Resources = append(resp.Resources, sr)
+	}
+	return resp, nil
+}
+
+func alter(own map[string]string, rr *kmsg.IncrementalAlterConfigsRequestResource) error {
+	for _, c := range rr.Configs {
+		switch c.Op {
+		case kmsg.IncrementalAlterConfigOpSet:
+			if c.Value == nil {
+				return apiErrorf(kerr.InvalidConfig, "setting %q has no value", c.Name)
+			}
+			own[c.Name] = *c.Value
+		case kmsg.IncrementalAlterConfigOpDelete:
+			delete(own, c.Name)
+		default:
+			return apiErrorf(kerr.InvalidConfig, "setting %q is not a list", c.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,298 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Broker is a running broker.
+type Broker struct {
+	cfg     Config
+	logger  *slog.Logger
+	dir     *dataDir
+	topics  *topics
+	groups  *coordinator
+	pids    *producerIDs
+	fetches *fetchSessions
+	disk    *diskGuard
+	metrics *metrics
+	decoder decoder
+	apis    map[int16]*api
+
+	listener net.Listener
+	http     *metricsServer
+
+	stopping  chan struct{}
+	stopOnce  sync.Once
+	connCtx   context.Context // ends when answers are no longer waited for
+	connKill  context.CancelFunc
+	connWG    sync.WaitGroup
+	loopWG    sync.WaitGroup
+	mu        sync.Mutex
+	conns     map[net.Conn]struct{}
+	connCount atomic.Int64
+	done      chan struct{}
+	closeErr  error
+}
+
+// Start opens the data directory and serves until ctx ends or Close is
+// called; then the broker stops as Close describes. When Start returns, the
+// listener is open.
+func Start(ctx context.Context, cfg Config) (*Broker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg: cfg, logger: cfg.Logger, stopping: make(chan struct{}), done: make(chan struct{}),
+		conns: map[net.Conn]struct{}{}, apis: map[int16]*api{}, fetches: newFetchSessions(),
+	}
+	list := apis()
+	for i := range list {
+		b.apis[list[i].key] = &list[i]
+	}
+	b.metrics = newMetrics(b)
+	b.connCtx, b.connKill = context.WithCancel(context.WithoutCancel(ctx))
+	if err := b.open(ctx); err != nil {
+		b.connKill()
+		return nil, err
+	}
+	b.loopWG.Go(b.acceptLoop)
+	b.loopWG.Go(b.housekeeping)
+	go func() {
+		select {
+		case <-ctx.Done():
+			// The bound on the stop is Close's own.
+			b.Close(context.WithoutCancel(ctx))
+		case <-b.done:
+		}
+	}()
+	return b, nil
+}
+
+// open acquires everything, and gives back what it has when it fails.
+func (b *Broker) open(ctx context.Context) (err error) {
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for i := len(undo) - 1; i >= 0; i-- {
+				undo[i]()
+			}
+		}
+	}()
+	// The port first: a busy port is found before recovery has read the disk.
+	b.listener, err = net.Listen("tcp", b.cfg.Listen)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("listen on %s: the port is in use: stop the other program or choose another port (port 0 takes a free one): %w", b.cfg.Listen, err)
+		}
+		return fmt.Errorf("listen on %s: %w", b.cfg.Listen, err)
+	}
+	undo = append(undo, func() { b.listener.Close() })
+	if b.dir, err = openDataDir(b.cfg.DataDir); err != nil {
+		return err
+	}
+	undo = append(undo, func() { b.dir.close(false) })
+	if !b.dir.wasClean {
+		b.logger.Info("the last broker on this data directory did not stop in order; its logs are checked")
+	}
+	if b.disk, err = newDiskGuard(b); err != nil {
+		return err
+	}
+	defaults, err := b.cfg.topicDefaults(b.disk.limit)
+	if err != nil {
+		return err
+	}
+	if b.pids, err = openProducerIDs(b.dir.file(pidsFile)); err != nil {
+		return err
+	}
+	if b.topics, err = openTopics(ctx, b.dir, defaults, &b.cfg); err != nil {
+		return err
+	}
+	undo = append(undo, func() { b.topics.close() })
+	b.disk.topics = b.topics
+	if b.groups, err = openCoordinator(ctx, b); err != nil {
+		return err
+	}
+	undo = append(undo, b.groups.close)
+	if b.cfg.Metrics != "" {
+		if b.http, err = startMetricsServer(b.cfg.Metrics, b.metrics, b.logger); err != nil {
+			return err
+		}
+	}
+	b.logger.Info("retention", "topics_together", sizeText(b.disk.limit), "each_topic", ageText(defaults.RetentionAge),
+		"produce_refused_below_free", sizeText(b.cfg.MinFreeDisk))
+	return nil
+}
+
+// Addr is the address that the broker listens on.
+func (b *Broker) Addr() string { return b.listener.Addr().String() }
+
+// MetricsAddr is the address of the metrics page, "" without one.
+func (b *Broker) MetricsAddr() string {
+	if b.http == nil {
+		return ""
+	}
+	return b.http.addr
+}
+
+// DiskLimit is the bound on all topics together in bytes, -1 for none.
+func (b *Broker) DiskLimit() int64 { return b.disk.limit }
+
+// Done is closed when the broker has stopped.
+func (b *Broker) Done() <-chan struct{} { return b.done }
+
+func (b *Broker) isStopping() bool {
+	select {
+	case <-b.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close stops the broker: no new connections and requests, long polls are
+// answered at once, what was asked is answered within Config.StopTimeout or
+// until ctx ends, then connections are cut, the partitions are written and
+// closed, and the directory is released. It is idempotent; every call waits
+// and returns the same error.
+func (b *Broker) Close(ctx context.Context) error {
+	b.stopOnce.Do(func() { go b.shutdown(ctx) })
+	<-b.done
+	return b.closeErr
+}
+
+func (b *Broker) shutdown(ctx context.Context) {
+	defer close(b.done)
+	close(b.stopping)
+	b.listener.Close()
+	b.mu.Lock()
+	for c := range b.conns {
+		c.SetReadDeadline(time.Unix(1, 0))
+	}
+	b.mu.Unlock()
+	b.groups.stop()
+
+	answered := make(chan struct{})
+	go func() { b.connWG.Wait(); close(answered) }()
+	timer := time.NewTimer(b.cfg.StopTimeout)
+	defer timer.Stop()
+	select {
+	case <-answered:
+	case <-timer.C:
+		b.logger.Warn("stop: connections are cut, their clients did not take the answers in time", "limit", b.cfg.StopTimeout)
+	case <-ctx.Done():
+	}
+	b.connKill()
+	b.mu.Lock()
+	for c := range b.conns {
+		c.Close()
+	}
+	b.mu.Unlock()
+	<-answered
+	b.loopWG.Wait()
+	var errs []error
+	if b.http != nil {
+		errs = append(errs, b.http.close())
+	}
+	b.groups.close()
+	errs = append(errs, b.topics.close())
+	clean := errors.Join(errs...) == nil
+	errs = append(errs, b.dir.close(clean))
+	if b.closeErr = errors.Join(errs...); b.closeErr != nil {
+		b.closeErr = fmt.Errorf("stop broker: %w", b.closeErr)
+		b.logger.Error("broker did not stop in order", "err", b.closeErr)
+		return
+	}
+	b.logger.Info("broker stopped")
+}
+
+func (b *Broker) acceptLoop() {
+	var refused logLimit
+	for {
+		nc, err := b.listener.Accept()
+		if err != nil {
+			if b.isStopping() || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of file descriptors, for instance: it passes.
+			if refused.allow() {
+				b.logger.Error("accept failed", "err", err)
+			}
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-b.stopping:
+				return
+			}
+			continue
+		}
+		b.mu.Lock()
+		if b.isStopping() || len(b.conns) >= b.cfg.MaxConnections {
+			b.mu.Unlock()
+			nc.Close()
+			if !b.isStopping() && refused.allow() {
+				b.logger.Warn("connection refused: as many are open as allowed", "limit", b.cfg.MaxConnections, "remote", nc.RemoteAddr().String())
+			}
+			continue
+		}
+		b.conns[nc] = struct{}{}
+		b.connCount.Store(int64(len(b.conns)))
+		b.connWG.Add(1)
+		b.mu.Unlock()
+		go func() {
+			defer b.connWG.Done()
+			defer func() {
+				nc.Close()
+				b.mu.Lock()
+				delete(b.conns, nc)
+				b.connCount.Store(int64(len(b.conns)))
+				b.mu.Unlock()
+			}()
+			b.serveConn(b.connCtx, nc)
+		}()
+	}
+}
+
+// housekeeping runs retention, the disk guard, and the group log's upkeep.
+func (b *Broker) housekeeping() {
+	tick := time.NewTicker(b.cfg.RetentionCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.stopping:
+			return
+		case <-tick.C:
+			for _, t := range b.topics.all() {
+				for _, p := range t.state.Load().parts {
+					if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() {
+						b.logger.Error("upkeep of a partition failed", "topic", t.name, "partition", p.id, "err", err)
+					}
+				}
+			}
+			b.groups.upkeep(b.connCtx, time.Now())
+			b.disk.sweep(b.connCtx)
+		case <-b.disk.kick:
+			b.disk.sweep(b.connCtx)
+		}
+	}
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// logLimit lets one line through in a while, so that an event which repeats
+// at the speed of a network cannot fill a log.
+type logLimit struct{ last atomic.Int64 }
+
+func (l *logLimit) allow() bool {
+	now, last := time.Now().UnixNano(), l.last.Load()
+	return (last == 0 || now-last > int64(10*time.Second)) && l.last.CompareAndSwap(last, now)
+}

@@ -1,0 +1,443 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-data/sluice/internal/broker/group"
+	"github.com/sluice-data/sluice/internal/broker/log"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// coordinator is the host of the group state machines: it gives them the
+// time, appends what they ask for to the group log before their replies go
+// out, and delivers the replies.
+type coordinator struct {
+	b      *Broker
+	logger *slog.Logger
+	limits group.Limits
+	log    *groupLog
+
+	tokens  atomic.Uint64
+	mu      sync.RWMutex
+	groups  map[string]*groupEntry
+	stopped bool
+}
+
+// groupEntry is one group with its lock, its timer and those who wait.
+type groupEntry struct {
+	name string
+
+	mu      sync.Mutex
+	g       *group.Group
+	gone    bool // no longer in the coordinator's map: look it up again
+	waiters map[group.Token]chan group.Reply
+	timer   *time.Timer
+	timerAt time.Time
+}
+
+func openCoordinator(ctx context.Context, b *Broker) (*coordinator, error) {
+	c := &coordinator{
+		b: b, logger: b.logger, groups: map[string]*groupEntry{},
+		limits: group.Limits{MinSession: b.cfg.GroupMinSession, MaxSession: b.cfg.GroupMaxSession, MaxSize: b.cfg.GroupMaxSize},
+	}
+	if t := b.topics.byName(groupTopic); t != nil {
+		c.log = newGroupLog(t.part(0), b.logger)
+		if err := c.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// load replays the group log.
+func (c *coordinator) load(ctx context.Context) error {
+	now := time.Now()
+	skipped := 0
+	err := c.log.replay(ctx, func(key, value []byte) {
+		e, ok, err := group.ParseRecord(key, value)
+		if err != nil {
+			c.logger.Error("an entry of the group log is not readable and is skipped", "err", err)
+		}
+		if !ok {
+			skipped++
+			return
+		}
+		entry := c.groups[e.Group]
+		if entry == nil {
+			entry = &groupEntry{name: e.Group, g: group.New(e.Group, now, c.limits), waiters: map[group.Token]chan group.Reply{}}
+			c.groups[e.Group] = entry
+		}
+		switch {
+		case e.TP != nil && e.Offset != nil:
+			entry.g.SetOffset(*e.TP, *e.Offset)
+		case e.TP != nil:
+			entry.g.ForgetOffset(*e.TP)
+		case e.Membership != nil:
+			entry.g.Restore(now, e.Membership)
+		default:
+			delete(c.groups, e.Group)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read the group log: %w", err)
+	}
+	offsets := 0
+	for name, e := range c.groups {
+		for _, tp := range e.g.Offsets() {
+			// A topic that was deleted, or deleted and made again, just
+			// before the crash: its old offsets mean nothing.
+			o, _ := e.g.Offset(tp)
+			t := c.b.topics.byName(tp.Topic)
+			if o.TopicID != (topicID{}) && (t == nil || t.id != o.TopicID) {
+				e.g.ForgetOffset(tp)
+			}
+		}
+		offsets += len(e.g.Offsets())
+		if e.g.Idle() {
+			delete(c.groups, name)
+			continue
+		}
+		c.arm(e)
+	}
+	if len(c.groups) > 0 || skipped > 0 {
+		c.logger.Info("consumer groups restored", "groups", len(c.groups), "offsets", offsets, "skipped_entries", skipped)
+	}
+	return nil
+}
+
+// entry returns a group locked, or nil. With create it is made when missing.
+func (c *coordinator) entry(name string, create bool) (*groupEntry, error) {
+	for {
+		c.mu.RLock()
+		e, stopped := c.groups[name], c.stopped
+		c.mu.RUnlock()
+		if stopped {
+			return nil, apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
+		}
+		if e == nil {
+			if !create {
+				return nil, nil
+			}
+			var err error
+			if e, err = c.create(name); err != nil {
+				return nil, err
+			}
+		}
+		e.mu.Lock()
+		if !e.gone {
+			return e, nil
+		}
+		e.mu.Unlock()
+	}
+}
+
+func (c *coordinator) create(name string) (*groupEntry, error) {
+	// The log first, so that every group that exists can be written.
+	if err := c.ensureLog(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e := c.groups[name]; {
+	case e != nil:
+		return e, nil
+	case c.stopped:
+		return nil, apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
+	case len(c.groups) >= c.b.cfg.MaxGroups:
+		return nil, apiErrorf(kerr.PolicyViolation, "there are %d groups, as many as allowed", len(c.groups))
+	}
+	e := &groupEntry{name: name, g: group.New(name, time.Now(), c.limits), waiters: map[group.Token]chan group.Reply{}}
+	c.groups[name] = e
+	return e, nil
+}
+
+// ensureLog makes the group log's topic when the first group appears.
+func (c *coordinator) ensureLog() error {
+	c.mu.RLock()
+	have := c.log != nil
+	c.mu.RUnlock()
+	if have {
+		return nil
+	}
+	t, _, err := c.b.topics.create(c.b.connCtx, createRequest{name: groupTopic, partitions: 1})
+	if err != nil && t == nil {
+		return apiErrorf(kerr.CoordinatorNotAvailable, "make the group log: %v", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.log == nil {
+		c.log = newGroupLog(t.part(0), c.logger)
+	}
+	return nil
+}
+
+// settle ends a turn with a locked group: what must be written is written,
+// replies are delivered, the timer is set. It unlocks.
+func (c *coordinator) settle(e *groupEntry) {
+	if e.g.Dirty() {
+		// A lost membership costs a rebalance after the next restart, so the
+		// group goes on; committed offsets are another matter (see commit).
+		if _, err := c.log.append(c.b.connCtx, time.Now(), e.g.MetadataRecord()); err != nil {
+			c.logger.Error("membership of a group could not be written; after a restart its members join again", "group", e.name, "err", err)
+		}
+	}
+	for _, r := range e.g.Replies() {
+		if ch := e.waiters[r.Token]; ch != nil {
+			delete(e.waiters, r.Token)
+			ch <- r // has room for one
+		}
+	}
+	c.arm(e)
+	e.mu.Unlock()
+}
+
+// arm sets the timer to the group's deadline. A timer that fires early only
+// looks, so one that is early enough is left: heartbeats move the deadline
+// all the time.
+func (c *coordinator) arm(e *groupEntry) {
+	d := e.g.Deadline()
+	switch {
+	case e.gone || d.IsZero():
+		if e.timer != nil {
+			e.timer.Stop()
+		}
+		e.timerAt = time.Time{}
+	case e.timerAt.IsZero() || d.Before(e.timerAt):
+		e.timerAt = d
+		wait := max(time.Until(d), time.Millisecond)
+		if e.timer == nil {
+			e.timer = time.AfterFunc(wait, func() { c.fire(e) })
+		} else {
+			e.timer.Reset(wait)
+		}
+	}
+}
+
+func (c *coordinator) fire(e *groupEntry) {
+	e.mu.Lock()
+	if e.gone {
+		e.mu.Unlock()
+		return
+	}
+	e.timerAt = time.Time{}
+	e.g.Tick(time.Now())
+	c.settle(e)
+}
+
+// wait registers for the reply to a token; the group is locked.
+func (c *coordinator) wait(e *groupEntry) (group.Token, chan group.Reply) {
+	t := group.Token(c.tokens.Add(1))
+	ch := make(chan group.Reply, 1)
+	e.waiters[t] = ch
+	return t, ch
+}
+
+// await waits for a reply. ok is false when the client has gone first.
+func (c *coordinator) await(ctx context.Context, e *groupEntry, t group.Token, ch chan group.Reply) (r group.Reply, ok bool) {
+	select {
+	case r := <-ch:
+		return r, true
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	if e.waiters[t] == nil { // it came just now
+		e.mu.Unlock()
+		return <-ch, true
+	}
+	delete(e.waiters, t)
+	e.g.Abandon(time.Now(), t)
+	c.settle(e)
+	return group.Reply{}, false
+}
+
+// commit writes offsets to the group log and then puts them in force. The
+// group is locked. The commit may be acknowledged when the Pending is done.
+func (c *coordinator) commit(ctx context.Context, e *groupEntry, now time.Time, offsets map[group.TopicPartition]group.Offset) (log.Pending, error) {
+	recs := make([]group.Record, 0, len(offsets))
+	for tp, o := range offsets {
+		recs = append(recs, group.OffsetRecord(e.name, tp, &o))
+	}
+	p, err := c.log.append(ctx, now, recs...)
+	if err != nil {
+		return p, err
+	}
+	for tp, o := range offsets {
+		e.g.SetOffset(tp, o)
+	}
+	return p, nil
+}
+
+// forget deletes offsets from a locked group.
+func (c *coordinator) forget(ctx context.Context, e *groupEntry, tps []group.TopicPartition) error {
+	if len(tps) == 0 {
+		return nil
+	}
+	recs := make([]group.Record, 0, len(tps))
+	for _, tp := range tps {
+		recs = append(recs, group.OffsetRecord(e.name, tp, nil))
+	}
+	p, err := c.log.append(ctx, time.Now(), recs...)
+	if err == nil {
+		err = p.Wait(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	for _, tp := range tps {
+		e.g.ForgetOffset(tp)
+	}
+	return nil
+}
+
+// drop deletes a locked group and its offsets.
+func (c *coordinator) drop(ctx context.Context, e *groupEntry) error {
+	if err := c.forget(ctx, e, e.g.Offsets()); err != nil {
+		return err
+	}
+	if _, err := c.log.append(ctx, time.Now(), group.MetadataTombstone(e.name)); err != nil {
+		return err
+	}
+	e.g.Kill()
+	e.gone = true
+	c.mu.Lock()
+	delete(c.groups, e.name)
+	c.mu.Unlock()
+	return nil
+}
+
+// entries lists all groups.
+func (c *coordinator) entries() []*groupEntry {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	l := make([]*groupEntry, 0, len(c.groups))
+	for _, e := range c.groups {
+		l = append(l, e)
+	}
+	return l
+}
+
+// forgetTopic drops a deleted topic's offsets.
+func (c *coordinator) forgetTopic(ctx context.Context, topic string) {
+	for _, e := range c.entries() {
+		e.mu.Lock()
+		if e.gone {
+			e.mu.Unlock()
+			continue
+		}
+		var tps []group.TopicPartition
+		for _, tp := range e.g.Offsets() {
+			if tp.Topic == topic {
+				tps = append(tps, tp)
+			}
+		}
+		if err := c.forget(ctx, e, tps); err != nil {
+			// They carry the deleted topic's id, so the next start drops them.
+			c.logger.Error("offsets of a deleted topic could not be removed", "topic", topic, "group", e.name, "err", err)
+		}
+		c.settle(e)
+	}
+}
+
+// upkeep expires offsets and groups, and compacts the log when it has grown.
+func (c *coordinator) upkeep(ctx context.Context, now time.Time) {
+	for _, e := range c.entries() {
+		e.mu.Lock()
+		if e.gone {
+			e.mu.Unlock()
+			continue
+		}
+		err := c.forget(ctx, e, e.g.Expired(now, c.b.cfg.OffsetsRetention))
+		if err == nil && e.g.Idle() {
+			err = c.drop(ctx, e)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.logger.Error("expired offsets could not be removed", "group", e.name, "err", err)
+		}
+		c.settle(e)
+	}
+	c.mu.RLock()
+	gl := c.log
+	c.mu.RUnlock()
+	if gl == nil || !gl.grown() {
+		return
+	}
+	err := gl.compact(ctx, func(write func(...group.Record) error) error {
+		for _, e := range c.entries() {
+			e.mu.Lock()
+			var err error
+			if !e.gone {
+				err = write(e.records()...)
+			}
+			e.mu.Unlock()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		c.logger.Error("the group log could not be compacted; it grows until it can", "err", err)
+	}
+}
+
+// records are everything to know of a locked group.
+func (e *groupEntry) records() []group.Record {
+	tps := e.g.Offsets()
+	recs := make([]group.Record, 0, len(tps)+1)
+	recs = append(recs, e.g.MetadataRecord())
+	for _, tp := range tps {
+		o, _ := e.g.Offset(tp)
+		recs = append(recs, group.OffsetRecord(e.name, tp, &o))
+	}
+	return recs
+}
+
+// stop answers everybody who waits and refuses from then on. The memberships
+// stay in the log, so that the members go on after a restart.
+func (c *coordinator) stop() {
+	c.mu.Lock()
+	c.stopped = true
+	c.mu.Unlock()
+	for _, e := range c.entries() {
+		e.mu.Lock()
+		if !e.gone {
+			e.g.Kill()
+			e.g.Dirty() // nothing of this is to be written
+			c.settle(e)
+		} else {
+			e.mu.Unlock()
+		}
+	}
+}
+
+// close is stop, and then no timer runs any more. It is idempotent.
+func (c *coordinator) close() {
+	c.stop()
+	for _, e := range c.entries() {
+		e.mu.Lock()
+		e.gone = true
+		if e.timer != nil {
+			e.timer.Stop()
+		}
+		e.mu.Unlock()
+	}
+}
+
+// newMemberID makes a member id as Kafka's clients show it.
+func newMemberID(clientID string, instance *string) string {
+	var b [16]byte
+	rand.Read(b[:])
+	name := clientID
+	if instance != nil {
+		name = *instance
+	}
+	h := hex.EncodeToString(b[:])
+	return fmt.Sprintf("%s-%s-%s-%s-%s-%s", name, h[:8], h[8:12], h[12:16], h[16:20], h[20:])
+}

@@ -1,0 +1,206 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// formatVersion is the layout of the data directory. A binary refuses a
+// directory with a version it does not know.
+const formatVersion = 1
+
+const (
+	lockFile   = "lock"
+	brokerFile = "broker.json"
+	topicsFile = "topics.json"
+	pidsFile   = "producer-ids.json"
+	cleanFile  = "clean-shutdown"
+	logsDir    = "logs"
+)
+
+// dataDir is the broker's directory, held by a lock while it is open.
+type dataDir struct {
+	path      string
+	lock      *os.File
+	clusterID string
+	wasClean  bool // the last broker here stopped in order, or there was none
+}
+
+// brokerState is broker.json.
+type brokerState struct {
+	Format    int    `json:"format"`
+	ClusterID string `json:"cluster_id"`
+}
+
+func openDataDir(path string) (_ *dataDir, err error) {
+	if err := os.MkdirAll(filepath.Join(path, logsDir), 0o755); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	d := &dataDir{path: path}
+	if d.lock, err = lockDir(filepath.Join(path, lockFile)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.lock.Close()
+		}
+	}()
+	var st brokerState
+	found, err := readJSON(filepath.Join(path, brokerFile), &st)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !found:
+		var id [16]byte
+		rand.Read(id[:])
+		// As Apache Kafka's Uuid: URL-safe base64 without padding.
+		st = brokerState{Format: formatVersion, ClusterID: base64.RawURLEncoding.EncodeToString(id[:])}
+		if _, err := os.Stat(filepath.Join(path, topicsFile)); err == nil {
+			return nil, fmt.Errorf("data directory %s has %s but no %s: restore it from a copy, or move the directory away", path, topicsFile, brokerFile)
+		}
+		if err := writeJSON(filepath.Join(path, brokerFile), st); err != nil {
+			return nil, err
+		}
+		d.wasClean = true
+	case st.Format != formatVersion:
+		return nil, fmt.Errorf("data directory %s has format %d, this binary reads format %d: use the newer binary that wrote it", path, st.Format, formatVersion)
+	case st.ClusterID == "":
+		return nil, fmt.Errorf("data directory %s: %s has no cluster_id: restore the file from a copy", path, brokerFile)
+	}
+	d.clusterID = st.ClusterID
+	if err := os.Remove(filepath.Join(path, cleanFile)); err == nil {
+		d.wasClean = true
+		err = syncDir(path)
+		if err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the mark of a clean stop: %w", err)
+	}
+	return d, nil
+}
+
+// lockDir takes the lock. The kernel drops it when the process ends, however
+// it ends; the pid in the file is only for the message.
+func lockDir(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of the data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+		b := make([]byte, 32)
+		n, _ := f.ReadAt(b, 0) // a missing pid only makes the message poorer
+		pid := strings.TrimSpace(string(b[:n]))
+		if pid == "" {
+			pid = "unknown"
+		}
+		return nil, fmt.Errorf("data directory %s is in use by another broker, pid %s: stop that one or choose another directory", filepath.Dir(name), pid)
+	}
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write lock %s: %w", name, err)
+	}
+	if _, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write lock %s: %w", name, err)
+	}
+	return f, nil
+}
+
+func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
+
+func (d *dataDir) partition(topic string, id int32) string {
+	return filepath.Join(d.path, logsDir, fmt.Sprintf("%s-%d", topic, id))
+}
+
+// close releases the lock. clean leaves the mark that everything was written
+// and closed in order.
+func (d *dataDir) close(clean bool) error {
+	var err error
+	if clean {
+		err = writeFile(d.file(cleanFile), nil)
+	}
+	return errors.Join(err, d.lock.Close())
+}
+
+// readJSON reports whether the file exists.
+func readJSON(name string, v any) (bool, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read broker state: %w", err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("read %s: %w: restore the file from a copy", name, err)
+	}
+	return true, nil
+}
+
+func writeJSON(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(name), err)
+	}
+	return writeFile(name, append(b, '\n'))
+}
+
+// writeFile replaces a file so that after a crash either the old or the new
+// contents are there: write a temporary one, sync, rename, sync the directory.
+func writeFile(name string, b []byte) error {
+	tmp := name + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("write broker state: %w", err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, name)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(name))
+	}
+	if err != nil {
+		return fmt.Errorf("write broker state %s: %w", name, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	return errors.Join(err, f.Close())
+}
+
+// freeDisk is what an unprivileged process may still write.
+func freeDisk(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("ask for free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}

@@ -1,0 +1,19 @@
+package broker
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+// versionsUpTo is what a new client speaks, but for the APIs named.
+func versionsUpTo(limits map[string]int16) *kversion.Versions {
+	v := kversion.Stable()
+	for name, max := range limits {
+		for key := int16(0); key <= maxAPIKey; key++ {
+			if kmsg.NameForKey(key) == name {
+				v.SetMaxKeyVersion(key, max)
+			}
+		}
+	}
+	return v
+}
