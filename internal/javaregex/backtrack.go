@@ -114,7 +114,13 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 			}
 			goto fail
 		case opLit:
-			if n := pos + len(in.lit); n <= len(b) && string(b[pos:n]) == in.lit {
+			if len(in.lit) == 1 {
+				if pos < len(b) && b[pos] == in.lit[0] {
+					pos++
+					pc = in.out
+					continue
+				}
+			} else if n := pos + len(in.lit); n <= len(b) && string(b[pos:n]) == in.lit {
 				pos = n
 				pc = in.out
 				continue

@@ -16,12 +16,11 @@ const maxVisited = 1 << 21
 
 // engine matches one program by the means that suit it.
 type engine struct {
-	fast     *prog
-	basic    *prog // nil where only the backtracker can run the pattern
-	search   search
-	fixed    *fixed // nil unless the whole pattern is a sequence of fixed offsets
-	captures bool
-	dfa      func() *dfa
+	fast   *prog
+	basic  *prog // nil where only the backtracker can run the pattern
+	search search
+	fixed  *fixed // nil unless the whole pattern is a sequence of fixed offsets
+	dfa    func() *dfa
 	// tired is raised when the backtracker ran out of work and lowered when
 	// it did not; at tiredOut it is not tried first any more.
 	tired atomic.Int32
@@ -42,18 +41,19 @@ const (
 )
 
 func newEngine(re *Regexp, n *node, captures bool) (*engine, error) {
-	e := &engine{captures: captures}
+	e := &engine{}
 	var err error
 	if e.fast, err = compile(n, true, captures || !n.regular()); err != nil {
 		return nil, err
 	}
 	e.search = e.fast.newSearch()
 	if n.regular() {
-		if e.basic, err = compile(n, false, captures); err != nil {
-			return nil, err
+		// Too large a program (x{100000} has few fused instructions and many
+		// simple ones) leaves the backtracker alone with it.
+		if p, err := compile(n, false, captures); err == nil {
+			e.basic = p
+			e.dfa = sync.OnceValue(func() *dfa { return newDFA(p, e.search.anchored) })
 		}
-		anchored := e.search.anchored
-		e.dfa = sync.OnceValue(func() *dfa { return newDFA(e.basic, anchored) })
 	}
 	e.fixed = newFixed(e.fast, &e.search, re.groups, captures)
 	return e, nil
@@ -93,7 +93,7 @@ func (e *engine) prepare(re *Regexp, s *scratch, p *prog, b []byte) {
 	}
 	s.dotFrom, s.dotEnd = 0, -1
 	s.work = maxWork
-	if p.regular {
+	if e.basic != nil {
 		s.work = 256 + 4*len(b)
 	}
 }
@@ -309,7 +309,7 @@ func (e *engine) explain() string {
 	}
 	if e.fixed == nil {
 		if e.basic == nil {
-			how = append(how, fmt.Sprintf("backtracks, at most %d steps (not a regular language)", maxWork))
+			how = append(how, fmt.Sprintf("backtracks, at most %d steps", maxWork))
 		} else {
 			how = append(how, "backtracks a bounded number of steps, then automata linear in the input")
 		}

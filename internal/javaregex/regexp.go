@@ -79,9 +79,10 @@ func (re *Regexp) NumGroups() int { return re.groups }
 // groups without a name have "".
 func (re *Regexp) GroupNames() []string { return re.names }
 
-// GaveUp counts the inputs on which a pattern that is not a regular language
-// used up the work it is allowed (maxWork steps: some tens of milliseconds).
-// They count as not matching.
+// GaveUp counts the inputs on which a pattern that only the backtracker can
+// run used up the work it is allowed (some tens of milliseconds), one count a
+// call. They count as not matching. It stays 0 for regular languages of
+// reasonable size.
 func (re *Regexp) GaveUp() int64 { return re.gaveUp.Load() }
 
 // Match says whether the pattern matches somewhere in b: Matcher.find().
