@@ -3,6 +3,7 @@ package pilot
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/internal/ledger"
@@ -306,7 +308,8 @@ func (c *collector) topic(ctx context.Context) (end, lag int64, err error) {
 	if err == nil {
 		err = committed.Error()
 	}
-	if err != nil {
+	// Before its first commit the group may not exist: it is behind by all.
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return 0, 0, err
 	}
 	ends.Each(func(o kadm.ListedOffset) {

@@ -1,0 +1,227 @@
+package pilot
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/sluice-data/sluice/internal/ledger"
+	"github.com/sluice-data/sluice/internal/sim"
+)
+
+func TestMidnightFallsInTheMiddle(t *testing.T) {
+	for _, c := range []struct {
+		run   time.Duration
+		speed float64
+		start string
+	}{
+		{time.Minute, 60, "20160101233000"},
+		{5 * time.Second, 60, "20160101235730"},
+		{time.Second, 1, "20160102000000"}, // half a second does not count
+		{0, 60, "20160101233000"},
+		{time.Minute, 2880, "20160101000000"},
+		{time.Minute, 10_000, "20160101124000"},
+	} {
+		start := clockStart(c.run, c.speed)
+		if got := sim.FormatStamp(start); got != c.start {
+			t.Errorf("%v at %v: the clock starts at %s, want %s", c.run, c.speed, got, c.start)
+		}
+	}
+}
+
+func TestCounterOverRestarts(t *testing.T) {
+	var c counter
+	at := time.Unix(0, 0)
+	for _, v := range []int64{0, 100, 250, 10, 60} { // the process began again at 10
+		c.observe(at, v)
+		at = at.Add(time.Second)
+	}
+	if c.total() != 310 {
+		t.Errorf("total %d, want 310", c.total())
+	}
+	if r := c.rate(); r != 70 { // 210 in the last three seconds
+		t.Errorf("rate %v, want 70", r)
+	}
+}
+
+func TestBusyPortIsReplaced(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	l := []string{}
+	p := &portPicker{tell: func(f string, a ...any) { l = append(l, fmt.Sprintf(f, a...)) }}
+	got, err := p.pick("broker", busy.Addr().String())
+	if err != nil || got == busy.Addr().String() {
+		t.Fatalf("%s, %v", got, err)
+	}
+	if len(l) != 1 || !strings.Contains(l[0], portOf(busy.Addr())) || !strings.Contains(l[0], got) {
+		t.Errorf("told %q", l)
+	}
+	again, err := p.pick("another", got)
+	if err != nil || again == got {
+		t.Errorf("the same port was given twice: %s, %v", again, err)
+	}
+	if _, err := p.pick("broker", "no address"); err == nil {
+		t.Error("an address without a port was taken")
+	}
+
+	var out bytes.Buffer
+	run := &pilot{Options: Options{Listen: busy.Addr().String()}, con: newConsole(&out, false)}
+	page, err := run.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
+	if !strings.Contains(out.String(), portOf(page.Addr())) {
+		t.Errorf("console: %q", out.String())
+	}
+}
+
+// The agent file is the handbook's: where its fourth stage is at hand, the
+// properties are compared with it.
+func TestAgentFileIsTheHandbooks(t *testing.T) {
+	shared := os.Getenv("SLUICE_SHARED")
+	if shared == "" {
+		shared = "../../../shared"
+	}
+	found, err := filepath.Glob(filepath.Join(shared, "flume-conf", "004-*"))
+	if err != nil || len(found) != 1 {
+		t.Skip("NOT CHECKED: that the pilot's agent file equals the handbook's fourth stage, which is not at hand")
+	}
+	handbook, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := properties(string(handbook)), properties(agentFile)
+	for k, v := range want {
+		ours, ok := got[k]
+		if v := v[strings.LastIndexByte(v, '/')+1:]; strings.Contains(ours, "@") && ok {
+			// A directory or a host: the file's name at the end must be ours too.
+			if strings.HasSuffix(v, ".log") && !strings.HasPrefix(ours, "tail -F ") {
+				t.Errorf("%s = %s, the handbook has %s", k, ours, v)
+			}
+			continue
+		}
+		if ours != v {
+			t.Errorf("%s = %q, the handbook has %q", k, ours, v)
+		}
+	}
+	for k := range got {
+		if _, ok := want[k]; !ok {
+			t.Errorf("%s is not in the handbook's file", k)
+		}
+	}
+}
+
+func properties(text string) map[string]string {
+	m := map[string]string{}
+	blanks := regexp.MustCompile(`\s+`)
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
+			m[strings.TrimSpace(k)] = blanks.ReplaceAllString(strings.TrimSpace(v), " ")
+		}
+	}
+	return m
+}
+
+func TestWriteConf(t *testing.T) {
+	l := ledger.LayoutOf(t.TempDir())
+	if err := os.MkdirAll(l.Conf, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, err := writeConf(l, "127.0.0.1:9999")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, wants := range map[string][]string{
+		c.agent:    {"spoolDir = " + l.Spool, "tail -F " + filepath.Join(l.Working, "driver-realtime-log/SmartCarDriverInfo.log"), "brokerList = 127.0.0.1:9999", `regex = ^\\d{14}`},
+		c.audit:    {"maxBytesToLog = 4096"},
+		c.consumer: {"sink.directory = " + l.Files, "bootstrap.servers = 127.0.0.1:9999"},
+	} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(string(data), want) {
+				t.Errorf("%s has no %q", path, want)
+			}
+		}
+		if strings.Contains(string(data), "@") {
+			t.Errorf("%s: a place was not filled in", path)
+		}
+	}
+	l = ledger.LayoutOf("/tmp/a blank")
+	if _, err := writeConf(l, "x:1"); err == nil {
+		t.Error("a directory with a blank was taken; the exec source would split it")
+	}
+}
+
+func TestCollect(t *testing.T) {
+	l := ledger.LayoutOf(t.TempDir())
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, l.Topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	answer := `{"SOURCE.SmartCarInfo_SpoolSource":{"EventReceivedCount":"500","StartTime":"7"},"SOURCE.DriverCarInfo_TailSource":{"StartTime":"7","EventReceivedCount":"80"},
+		"INTERCEPTOR.SmartCarInfo_SpoolSource.filterInterceptor":{"EventInCount":"500","EventDroppedCount":"20"},
+		"CHANNEL.SmartCarInfo_Channel":{"ChannelSize":"30","ChannelCapacity":"100000","EventTakeSuccessCount":"450"}}`
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
+	defer agent.Close()
+	c, err := newCollector(l, cluster.ListenAddrs()[0], 1, 1) // nothing serves at port 1
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	c.agent = agent.URL
+	s := c.collect(t.Context())
+	if want := (FlowState{Received: 500, Dropped: 20, ChannelSize: 30, Capacity: 100000, Delivered: 450}); s.Status != want {
+		t.Errorf("%+v, want %+v", s.Status, want)
+	}
+	if s.Driver.Received != 80 || !s.Topic.Known || c.answered != [4]bool{true, false, true, false} {
+		t.Errorf("driver %+v, topic %+v, answered %v", s.Driver, s.Topic, c.answered)
+	}
+	answer = "not JSON"
+	if again := c.collect(t.Context()); again.Status != s.Status || c.answered[0] {
+		t.Errorf("after a bad answer: %+v, answered %v", again.Status, c.answered)
+	}
+}
+
+func TestConsole(t *testing.T) {
+	var out bytes.Buffer
+	c := newConsole(&out, true)
+	c.progress(12*time.Second, phaseRunning, State{Clock: "20160101233000"})
+	c.say("hello")
+	if got := out.String(); !strings.Contains(got, "2016-01-01 23:30:00") || !strings.HasSuffix(got, "\r\x1b[Khello\n") {
+		t.Errorf("%q", got)
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 2880000: "2,880,000", -1234: "-1,234"} {
+		if got := group(n); got != want {
+			t.Errorf("%d is written %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestRefusesAUsedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "old"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err := Run(t.Context(), Options{Speed: 1, Dir: dir, Stdout: &bytes.Buffer{}})
+	if err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("%v", err)
+	}
+}
