@@ -88,40 +88,24 @@ func Clean(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-// RemoveDir removes a directory of files. It renames it first, so that a crash half-way leaves no log that looks whole;
-// the caller removes directories with the suffix ".deleted" when it starts.
-func RemoveDir(fsys vfs.FS, dir string) error {
-	gone := dir
-	if !strings.HasSuffix(dir, deletedSuffix) {
-		gone = dir + deletedSuffix
-		if err := fsys.Rename(dir, gone); err != nil {
-			return fmt.Errorf("rename directory to delete it: %w", err)
-		}
-	}
-	entries, err := fsys.List(gone)
-	if err != nil {
-		return fmt.Errorf("list %s: %w", gone, err)
-	}
-	for _, e := range entries {
-		if err := fsys.Remove(filepath.Join(gone, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove file: %w", err)
-		}
-	}
-	if err := fsys.Remove(gone); err != nil {
-		return fmt.Errorf("remove directory: %w", err)
-	}
-	return fsys.SyncDir(filepath.Dir(gone))
-}
-
 // WriteFile replaces a small file so that after a crash either the old or the new contents are there, whole.
 // The new contents are durable when it returns.
 func WriteFile(fsys vfs.FS, path string, b []byte) error {
-	if err := writeTemp(fsys, path, b); err != nil {
-		_ = fsys.Remove(path + tempSuffix) // best effort: Clean removes it otherwise
-		return fmt.Errorf("write %s: %w", filepath.Base(path), noSpace(err))
+	if err := ReplaceFile(fsys, path, b); err != nil {
+		return err
 	}
 	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// ReplaceFile is WriteFile without the last step: until the directory is synced a power cut may bring the old contents
+// back.
+func ReplaceFile(fsys vfs.FS, path string, b []byte) error {
+	if err := writeTemp(fsys, path, b); err != nil {
+		_ = fsys.Remove(path + tempSuffix) // best effort: Clean removes it otherwise
+		return fmt.Errorf("write %s: %w", filepath.Base(path), noSpace(err))
 	}
 	return nil
 }

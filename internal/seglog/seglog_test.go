@@ -261,22 +261,6 @@ func TestWriteFileIsAtomic(t *testing.T) {
 	}
 }
 
-func TestRemoveDir(t *testing.T) {
-	systems(t, func(t *testing.T, fsys vfs.FS, dir string) {
-		sub := filepath.Join(dir, "topic-0")
-		must(t, fsys.MkdirAll(sub))
-		for _, n := range []string{"a", "b"} {
-			must(t, WriteFile(fsys, filepath.Join(sub, n), []byte(n)))
-		}
-		must(t, RemoveDir(fsys, sub))
-		for _, d := range []string{sub, sub + ".deleted"} {
-			if _, err := fsys.List(d); !errors.Is(err, fs.ErrNotExist) {
-				t.Fatalf("%s: %v", d, err)
-			}
-		}
-	})
-}
-
 // toy frames records as length, CRC, sequence number and data.
 type toy struct {
 	next uint32

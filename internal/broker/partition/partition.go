@@ -56,6 +56,7 @@ type Partition struct {
 	epoch     int32
 	producers producers
 	sinceSnap int64 // bytes appended since the last snapshot
+	snapshot  int64 // offset of the newest snapshot on disk, or -1
 	closed    bool
 
 	tickMu sync.Mutex // one Tick or Close at a time; taken before mu
@@ -96,7 +97,7 @@ func (p *Partition) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load producers: %w", err)
 	}
-	p.producers = ps
+	p.producers, p.snapshot = ps, off
 	now := p.now().UnixMilli()
 	for off = max(off, o.Start); off < o.End; {
 		if err := ctx.Err(); err != nil {
@@ -301,6 +302,8 @@ func (p *Partition) Tick(ctx context.Context) (freed int64, err error) {
 		if err := writeSnapshot(p.fs, p.dir, off, snap); err != nil {
 			// It only makes the next start slower.
 			p.logger.Warn("could not write a snapshot of producers", "err", err)
+		} else {
+			p.snapshot = off // under tickMu too
 		}
 	}
 	return p.retain(ctx, &cfg, now)
@@ -382,8 +385,10 @@ func (p *Partition) Close() error {
 	off := p.log.Offsets().End
 	snap := p.producers.encode(off)
 	p.mu.Unlock()
-	if err := writeSnapshot(p.fs, p.dir, off, snap); err != nil {
-		p.logger.Warn("could not write a snapshot of producers", "err", err)
+	if off != p.snapshot { // without an append the one on disk will do
+		if err := writeSnapshot(p.fs, p.dir, off, snap); err != nil {
+			p.logger.Warn("could not write a snapshot of producers", "err", err)
+		}
 	}
 	return p.log.Close()
 }

@@ -674,3 +674,33 @@ func TestLeftOvers(t *testing.T) {
 		}
 	}
 }
+
+// TestStaleCleanMarker cuts the log below what its clean shutdown left and grows it to the same size again: the marker must
+// not be believed then.
+func TestStaleCleanMarker(t *testing.T) {
+	fs := memfs.New()
+	l := openMem(t, fs, logtest.Config())
+	for i := range 4 {
+		logtest.MustAppend(t, l, logtest.Batch(int64(i), 1, 100))
+	}
+	abandon(t, l)
+	name := lastLog(t, fs)
+	whole, _ := fs.ReadFile(name)
+	fs.WriteFile(name, whole[:len(whole)-1])
+	l = openMem(t, fs, logtest.Config())
+	if o := l.Offsets(); o.End != 3 {
+		t.Fatalf("%+v", o)
+	}
+	logtest.MustAppend(t, l, logtest.Batch(3, 1, 100))
+	img := fs.Clone()
+	abandon(t, l)
+	b, _ := img.ReadFile(name)
+	if len(b) != len(whole) {
+		t.Fatalf("%d bytes, want %d", len(b), len(whole))
+	}
+	b[len(b)-3] ^= 1
+	img.WriteFile(name, b)
+	if o := openAndClose(t, img); o.End != 3 {
+		t.Fatalf("the torn end was believed: %+v", o)
+	}
+}

@@ -124,6 +124,8 @@ func (l *Log) readSmallFiles() error {
 		if l.epochs, err = decodeEpochs(b); err != nil {
 			l.logger.Warn("leader epochs are unreadable; scanning all segments", "dir", l.dir, "err", err)
 			l.epochs, l.state.recovery, l.state.clean = nil, 0, false
+		} else {
+			l.savedEpochs, l.epochsSaved = l.epochs, true
 		}
 	}
 	return nil
@@ -192,6 +194,7 @@ func (l *Log) openClean(s *segment) bool {
 		return false
 	}
 	s.mem, s.maxTS, s.next = x, maxTS, next
+	l.openedClean = true
 	return true
 }
 
@@ -328,14 +331,12 @@ func (l *Log) begin() error {
 	l.high = l.end
 	l.sync.synced = s.next
 	l.epochs = l.epochs.truncate(s.next)
-	// The marker of a clean shutdown may stay on disk: it says what the files looked like, and as soon as anything is
-	// appended they look different.
-	st := state{start: l.start, recovery: s.base}
-	l.state.clean, l.state.cleanEnd, l.state.cleanSize = false, 0, 0
-	if st == l.state {
+	// A marker of a clean shutdown that was right may stay on disk: it says what the files looked like, and as soon as
+	// anything is appended they look different.
+	if l.state.start == l.start && l.state.recovery == s.base && l.state.clean == l.openedClean {
 		return nil
 	}
-	return l.writeState(st)
+	return l.writeState(state{start: l.start, recovery: s.base})
 }
 
 // unlink takes a segment out of the directory; readers that hold it go on. The caller takes it out of the list.
@@ -387,8 +388,7 @@ func (l *Log) DeleteTo(ctx context.Context, off int64) error {
 	}
 	l.appendMu.Unlock()
 
-	st := l.state
-	st.start = max(o.Start, off)
+	st := state{start: max(o.Start, off), recovery: l.state.recovery}
 	if !boundary {
 		// Inside a segment only the state file knows the start, so it comes first. At a segment's edge the files tell, and
 		// deleting first works on a full disk too.

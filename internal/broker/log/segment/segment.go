@@ -56,8 +56,11 @@ type Log struct {
 	closed   bool
 	dirDirty atomic.Bool // file names to be synced
 
-	passMu sync.Mutex
-	state  state // as on disk
+	passMu      sync.Mutex
+	state       state  // as on disk
+	savedEpochs epochs // as on disk, if epochsSaved
+	epochsSaved bool
+	openedClean bool // set while opening only
 
 	sync  syncState
 	timer *time.Timer // flush.ms; under appendMu
@@ -475,12 +478,13 @@ func (l *Log) Close() error {
 // markClean writes the last segment's index and the marker of a clean shutdown. passMu is held, nothing appends.
 func (l *Log) markClean() error {
 	s := l.active()
+	st := state{start: l.start, recovery: s.base, clean: true, cleanEnd: l.end.off, cleanSize: s.size}
+	if st == l.state {
+		return nil // nothing happened since the last clean shutdown
+	}
 	if err := l.writeIndex(s, s.mem); err != nil {
 		return err
 	}
-	st := l.state
-	st.start, st.recovery = l.start, s.base
-	st.clean, st.cleanEnd, st.cleanSize = true, l.end.off, s.size
 	return l.writeState(st)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,11 +191,9 @@ func (l *Log) pass() error {
 		}
 	}
 	if sealed {
-		st := l.state
 		l.mu.RLock()
-		st.start = l.start
+		st := state{start: l.start, recovery: segs[len(segs)-1].base}
 		l.mu.RUnlock()
-		st.recovery = segs[len(segs)-1].base
 		// Without it recovery scans more than it must; a full disk shall not fail the log for that.
 		if err := l.writeState(st); err != nil {
 			l.logger.Warn("could not move the recovery point; the next start after a crash scans more", "dir", l.dir, "err", err)
@@ -227,11 +226,13 @@ func (l *Log) persistIndex(s *segment) {
 	l.mu.Unlock()
 }
 
+// writeIndex leaves the directory to the state file, which is written after it: an index that a power cut takes away is
+// rebuilt.
 func (l *Log) writeIndex(s *segment, x *index) error {
 	pos, times := x.encode(s.base, s.next, s.maxTS, s.size)
 	return errors.Join(
-		seglog.WriteFile(l.fs, seglog.Name(l.dir, s.base, indexExt), pos),
-		seglog.WriteFile(l.fs, seglog.Name(l.dir, s.base, timeExt), times))
+		seglog.ReplaceFile(l.fs, seglog.Name(l.dir, s.base, indexExt), pos),
+		seglog.ReplaceFile(l.fs, seglog.Name(l.dir, s.base, timeExt), times))
 }
 
 // writeState writes the epochs and the state file. passMu is held. The epochs go first: once the recovery point has moved,
@@ -240,8 +241,11 @@ func (l *Log) writeState(st state) error {
 	l.mu.RLock()
 	ep := l.epochs
 	l.mu.RUnlock()
-	if err := seglog.WriteFile(l.fs, filepath.Join(l.dir, epochsName), ep.encode()); err != nil {
-		return err
+	if !l.epochsSaved || !slices.Equal(ep, l.savedEpochs) {
+		if err := seglog.WriteFile(l.fs, filepath.Join(l.dir, epochsName), ep.encode()); err != nil {
+			return err
+		}
+		l.savedEpochs, l.epochsSaved = ep, true
 	}
 	if err := seglog.WriteFile(l.fs, filepath.Join(l.dir, stateName), st.encode()); err != nil {
 		return err
