@@ -141,7 +141,11 @@ func TestGoldenReplace(t *testing.T) {
 				break
 			}
 			n++
-			got := decoded(re.ReplaceAll(nil, []byte(in.text), tmpl))
+			out, matches := re.ReplaceAll(nil, []byte(in.text), tmpl)
+			if matches == 0 {
+				out = []byte(in.text)
+			}
+			got := decoded(out)
 			if got != in.result {
 				if bad++; bad < 30 {
 					t.Errorf("%q flags %#x: %q with %q: %q, Java %q", c.pattern, c.flags, in.text, c.repl, got, in.result)

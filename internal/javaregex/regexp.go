@@ -25,6 +25,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Regexp is a compiled pattern. It is safe for concurrent use.
@@ -90,6 +91,11 @@ func (re *Regexp) Match(b []byte) bool { return re.test.match(re, b) }
 
 // FullMatch says whether the pattern matches all of b: Matcher.matches().
 func (re *Regexp) FullMatch(b []byte) bool { return re.full.match(re, b) }
+
+// FullMatchString is FullMatch for a string, without copying it.
+func (re *Regexp) FullMatchString(s string) bool {
+	return re.full.match(re, unsafe.Slice(unsafe.StringData(s), len(s))) // nothing writes to it
+}
 
 // FindSubmatch appends the bounds of the first match and of each group in it
 // to dst: 2*(NumGroups()+1) offsets into b, -1 for a group that took no part.

@@ -124,7 +124,7 @@ func TestNoAllocs(t *testing.T) {
 					loc = l
 				}
 			})
-			check(c.pattern+" replace", func() { out = re.ReplaceAll(out[:0], line, tmpl) })
+			check(c.pattern+" replace", func() { out, _ = re.ReplaceAll(out[:0], line, tmpl) })
 		}
 	}
 	// The linear engines, after the backtracker was found not to do.
@@ -171,8 +171,35 @@ func TestReplacementErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := string(re.ReplaceAll(nil, []byte("-xy-\xff"), tmpl)); got != "-xyx$x0-\xff" {
-		t.Errorf("%q", got)
+	if got, n := re.ReplaceAll(nil, []byte("-xy-\xff"), tmpl); string(got) != "-xyx$x0-\xff" || n != 1 {
+		t.Errorf("%q, %d matches", got, n)
+	}
+	if got, n := re.ReplaceAll(nil, []byte("-"), tmpl); len(got) != 0 || n != 0 {
+		t.Errorf("%q, %d matches", got, n)
+	}
+}
+
+// The expectations are String.split's of JDK 17.
+func TestSplit(t *testing.T) {
+	for _, c := range []struct {
+		pattern, in string
+		want        []string
+	}{
+		{`\s*,\s*`, "a , b,c", []string{"a", "b", "c"}},
+		{`\s*,\s*`, ",a,,b,,", []string{"", "a", "", "b"}},
+		{`,`, "", []string{""}},
+		{`,`, ",", nil},
+		{`,`, "abc", []string{"abc"}},
+		{``, "a한b", []string{"a", "한", "b"}},
+		{`x*`, "axb", []string{"a", "b"}},
+		{`(?=b)`, "abab", []string{"a", "ba", "b"}},
+	} {
+		if got := MustCompile(c.pattern, 0).Split(c.in); !slices.Equal(got, c.want) {
+			t.Errorf("%q split by %q: %q, want %q", c.in, c.pattern, got, c.want)
+		}
+	}
+	if re := MustCompile(`\w+`, 0); !re.FullMatchString("abc") || re.FullMatchString("a c") || re.FullMatchString("") {
+		t.Error("full match of a string")
 	}
 }
 

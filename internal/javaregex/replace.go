@@ -86,15 +86,17 @@ func (re *Regexp) ParseReplacement(text string) (*Template, error) {
 	return t, nil
 }
 
-// ReplaceAll appends src to dst with every match replaced. What does not match
-// is copied byte by byte, malformed bytes included.
-func (re *Regexp) ReplaceAll(dst, src []byte, t *Template) []byte {
+// ReplaceAll appends src to dst with every match replaced, and says how many
+// there were. What does not match is copied byte by byte, malformed bytes
+// included. Without a match dst is returned as it was.
+func (re *Regexp) ReplaceAll(dst, src []byte, t *Template) (out []byte, matches int) {
 	s := re.scratch()
 	defer re.release(s)
 	done := 0 // src up to here is in dst
 	s.last = 0
 	for from := 0; from <= len(src) && re.find.searchFrom(re, s, src, from, false); {
 		start, end := s.caps[0], s.caps[1]
+		matches++
 		dst = append(dst, src[done:start]...)
 		for i := range t.parts {
 			if p := &t.parts[i]; p.lit != "" {
@@ -111,5 +113,41 @@ func (re *Regexp) ReplaceAll(dst, src []byte, t *Template) []byte {
 			from += width(src[end:])
 		}
 	}
-	return append(dst, src[done:]...)
+	if matches == 0 {
+		return dst, 0
+	}
+	return append(dst, src[done:]...), matches
+}
+
+// Split is String.split: the pieces of s between matches. Empty pieces at the
+// end are dropped, and so is one that a match of nothing at the front makes.
+func (re *Regexp) Split(s string) []string {
+	sc := re.scratch()
+	defer re.release(sc)
+	b := []byte(s)
+	var out []string
+	done := 0
+	sc.last = 0
+	for from := 0; from <= len(b) && re.find.searchFrom(re, sc, b, from, false); {
+		start, end := sc.caps[0], sc.caps[1]
+		if end > 0 {
+			out = append(out, s[done:start])
+			done = end
+		}
+		from, sc.last = end, end
+		if start == end {
+			if end == len(b) {
+				break
+			}
+			from += width(b[end:])
+		}
+	}
+	if len(out) == 0 {
+		return []string{s}
+	}
+	out = append(out, s[done:])
+	for len(out) > 0 && out[len(out)-1] == "" {
+		out = out[:len(out)-1]
+	}
+	return out
 }
