@@ -7,6 +7,7 @@ import (
 	_ "github.com/sluice-data/sluice/internal/selector"
 	_ "github.com/sluice-data/sluice/internal/serde"
 	_ "github.com/sluice-data/sluice/internal/sink/fileroll"
+	_ "github.com/sluice-data/sluice/internal/sink/kafka"
 	_ "github.com/sluice-data/sluice/internal/sink/logger"
 	_ "github.com/sluice-data/sluice/internal/sink/null"
 )

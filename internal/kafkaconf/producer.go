@@ -21,11 +21,14 @@ type Producer struct {
 	// Partitioner is "keys" (the hash of the key, else one partition at a
 	// time), "sticky" (keys do not count) or "round" (one after the other).
 	Partitioner string
+	// DeliveryTimeout bounds the time that a batch waits for its
+	// acknowledgements. The caller keeps it: the client would count from the
+	// records' timestamps, which may be years ago.
+	DeliveryTimeout time.Duration
 	// TransactionalID is empty without transactions.
 	TransactionalID string
 
 	retries         int
-	deliveryTimeout time.Duration
 	buffer          int64
 	compression     string
 	gzip, lz4, zstd int
@@ -38,7 +41,7 @@ type Producer struct {
 
 var stringSerializers = map[string]string{"StringSerializer": "bytes", "ByteArraySerializer": "bytes", "BytesSerializer": "bytes", "bytes": "bytes"}
 
-const flushReason = "every batch of the channel is sent at once, in one request per broker, as Flume's sink flushes after every batch"
+const flushReason = "every batch of the channel is sent at once, as Flume's sink flushes after every batch"
 
 // Fields declares the properties below prefix, which ends in a dot.
 func (p *Producer) Fields(prefix string) []component.Field {
@@ -57,7 +60,7 @@ func (p *Producer) Fields(prefix string) []component.Field {
 	return append(append(fields,
 		acks,
 		component.Int(k("retries"), &p.retries, 1<<31-1).Min(0).Describe("How often a batch is sent again before it fails, within delivery.timeout.ms. A failed batch stays in the channel and is tried again by the agent."),
-		ms(k("delivery.timeout.ms"), &p.deliveryTimeout, 2*time.Minute, 1000).Describe("After this time a batch fails, and goes back to the channel."),
+		ms(k("delivery.timeout.ms"), &p.DeliveryTimeout, 2*time.Minute, 1000).Describe("After this time a batch fails, and goes back to the channel."),
 		component.Ignore(k("linger.ms"), flushReason),
 		component.Ignore(k("batch.size"), flushReason+"; max.request.size is the limit"),
 		component.Int(k("max.request.size"), &p.MaxRequest, 1<<20).In("bytes").Min(512).Max(1<<30).Describe("The largest record, and the largest batch of one partition, before compression. Batches that a broker finds too large are sent again in smaller ones."),
@@ -110,14 +113,13 @@ func (p *Producer) Options(env Env) ([]kgo.Opt, error) {
 		kgo.RequiredAcks(acks),
 		kgo.ProducerBatchCompression(codec),
 		kgo.RecordRetries(p.retries),
-		kgo.RecordDeliveryTimeout(p.deliveryTimeout),
 		kgo.ProduceRequestTimeout(p.requestTimeout),
 		kgo.ProducerBatchMaxBytes(int32(p.MaxRequest)),
 		kgo.BrokerMaxWriteBytes(int32(max(100<<20, min(p.MaxRequest+1<<20, 1<<30)))),
 		kgo.AllowAutoTopicCreation(),
 		// At 250 ms a try: a topic that a broker is about to make is there
 		// by then. The agent tries again after that.
-		kgo.UnknownTopicRetries(20),
+		kgo.UnknownTopicRetries(8),
 	)
 	if p.buffer > 0 {
 		opts = append(opts, kgo.MaxBufferedBytes(int(p.buffer)))
