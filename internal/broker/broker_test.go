@@ -384,10 +384,14 @@ func TestTopicsAndConfigs(t *testing.T) {
 }
 
 func TestDeleteTopic(t *testing.T) {
-	b := startBroker(t, nil)
+	// Without auto-creation: the waiting consumer would make the topic again.
+	b := startBroker(t, func(c *Config) { c.DisableAutoCreate = true })
 	cl := client(t, b)
 	adm := kadm.NewClient(cl)
 	ctx := ctxOf(t)
+	if _, err := adm.CreateTopic(ctx, 1, 1, nil, "gone"); err != nil {
+		t.Fatal(err)
+	}
 	produce(t, cl, "gone", numbers(0, 10)...)
 	if err := adm.CommitAllOffsets(ctx, "g", kadm.OffsetsFromRecords(kgo.Record{Topic: "gone", Offset: 4})); err != nil {
 		t.Fatal(err)
@@ -414,6 +418,9 @@ func TestDeleteTopic(t *testing.T) {
 		t.Errorf("files left: %v %v", m, err)
 	}
 	// The name is free again and starts from nothing.
+	if _, err := adm.CreateTopic(ctx, 1, 1, nil, "gone"); err != nil {
+		t.Fatal(err)
+	}
 	cl2 := client(t, b, kgo.ConsumeTopics("gone"))
 	produce(t, cl2, "gone", "new")
 	equal(t, consume(t, cl2, 1), []string{"new"})

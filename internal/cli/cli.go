@@ -28,6 +28,10 @@ type root struct {
 	Pilot      pilotCmd      `cmd:"" help:"Run the whole smart-car pipeline, with a live page and a ledger at the end."`
 	Ledger     ledgerCmd     `cmd:"" help:"Compare what the simulator wrote with what arrived."`
 	Agent      agentCmd      `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
+	Broker     brokerCmd     `cmd:"" help:"Run a Kafka broker."`
+	Topics     topicsCmd     `cmd:"" help:"Create, list, describe and delete topics."`
+	Produce    produceCmd    `cmd:"" help:"Send lines to a topic."`
+	Consume    consumeCmd    `cmd:"" help:"Show a topic's records."`
 	Check      checkCmd      `cmd:"" help:"Validate agent files without starting anything."`
 	Components componentsCmd `cmd:"" help:"List component types and their properties."`
 	Sim        simCmd        `cmd:"" help:"Write the smart-car logs of the pilot."`
@@ -125,7 +129,10 @@ func report(env *Env, err error) int {
 // runs then.
 func aliases() map[string]func(env *Env, args []string) error {
 	return map[string]func(env *Env, args []string) error{
-		"flume-ng": flumeNG,
+		"flume-ng":               flumeNG,
+		"kafka-topics":           kafkaTopics,
+		"kafka-console-producer": kafkaConsoleProducer,
+		"kafka-console-consumer": kafkaConsoleConsumer,
 	}
 }
 
