@@ -109,7 +109,7 @@ func (p *Partition) recover(ctx context.Context) error {
 		}
 		p.sinceSnap += r.Size
 		err = eachHeader(r.Sections, func(h *record.Header) {
-			if h.Idempotent() && !h.Control() && h.BaseOffset >= off {
+			if h.Idempotent() && !h.Control() {
 				p.producers.note(h, h.BaseOffset, now)
 			}
 		})
