@@ -121,7 +121,8 @@ func startBroker(env *Env, data string) (addr string, stop func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("open the broker's log: %w", err)
 	}
-	cmd := exec.Command(exe, "broker", "--listen", addr, "--data", data)
+	// No limit: the topic is to be read as it is, not cut to the free space.
+	cmd := exec.Command(exe, "broker", "--listen", addr, "--data", data, "--max-disk", "none")
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, pilot.ChildAttr()
 	died, started := make(chan error, 1), make(chan error, 1)
 	go func() {

@@ -218,7 +218,7 @@ func (p *pilot) plan(agentPort, consumerPort int) {
 	monitor := func(port int) []string {
 		return []string{"-Dflume.monitoring.type=http", "-Dflume.monitoring.port=" + strconv.Itoa(port)}
 	}
-	p.brokerProc = mk("broker", "broker", "--listen", p.broker, "--data", p.layout.Broker)
+	p.brokerProc = mk("broker", "broker", "--listen", p.broker, "--data", p.layout.Broker, "--max-disk", "none") // MaxData bounds the run as a whole
 	p.agentProc = mk(agentName, append([]string{"agent", "-n", agentName, "-f", p.conf.agent, "-f", p.conf.audit}, monitor(agentPort)...)...)
 	p.agentProc.log = p.layout.AgentLog
 	p.consumerProc = mk(consumerName, append([]string{"agent", "-n", consumerName, "-f", p.conf.consumer}, monitor(consumerPort)...)...)

@@ -99,7 +99,7 @@ func (c *child) keep() {
 		} else {
 			quick, backoff = 1, minBackoff
 		}
-		if quick >= maxQuickDeaths {
+		if quick >= maxQuickDeaths || misconfigured(err) {
 			c.state = procDead
 			c.err = fmt.Errorf("%s does not stay up (%w); the end of its log, %s:\n%s", c.name, err, c.log, tailOf(c.log, 15))
 			c.mu.Unlock()
@@ -117,6 +117,13 @@ func (c *child) keep() {
 		t.Stop()
 		backoff = min(2*backoff, maxBackoff)
 	}
+}
+
+// misconfigured says whether a command refused its flags or its file (exit code
+// 2), which another start would not change.
+func misconfigured(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == 2
 }
 
 // once runs the process and returns how it ended.

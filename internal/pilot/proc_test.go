@@ -36,6 +36,8 @@ func behave(how string) {
 		fmt.Println("ready")
 		time.Sleep(time.Minute)
 	case "finish":
+	case "misconfigured":
+		os.Exit(2)
 	case "fail":
 		fmt.Println("no luck")
 		os.Exit(3)
@@ -153,6 +155,16 @@ func TestChildThatDoesNotStayUp(t *testing.T) {
 	}
 	if n := strings.Count(told.String(), "starting it again"); n != maxQuickDeaths-1 {
 		t.Errorf("told of %d restarts, want %d", n, maxQuickDeaths-1)
+	}
+}
+
+// What refuses its configuration is not tried again.
+func TestChildWithBadConfiguration(t *testing.T) {
+	c, told := newChild(t, "misconfigured")
+	c.start()
+	<-c.done
+	if err := c.failure(); err == nil || told.String() != "" {
+		t.Errorf("failure %v, told %q", err, told)
 	}
 }
 
