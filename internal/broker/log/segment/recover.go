@@ -249,6 +249,7 @@ func (l *Log) scan(i int, next int64, repair bool) error {
 	damage := (*seglog.CorruptionError)(nil)
 	switch {
 	case errors.As(err, &damage):
+		err = nil
 	case err != nil:
 		return err
 	case !last && s.next != next && !(res.Unwritten || res.Torn == nil):
@@ -265,7 +266,7 @@ func (l *Log) scan(i int, next int64, repair bool) error {
 	l.epochs = fr.epochs
 	if res.End < size {
 		l.logger.Warn("cutting off the end of the log", "file", s.file.Path(), "at", res.End, "bytes", size-res.End,
-			"damage", damage != nil, "why", cmp.Or(res.Torn, err))
+			"damage", damage != nil, "why", res.Torn)
 		if err := s.file.Truncate(res.End); err != nil {
 			return err
 		}
@@ -278,14 +279,13 @@ func (l *Log) scan(i int, next int64, repair bool) error {
 		return nil
 	}
 	// Later segments cannot stand behind the hole. They were never synced, or this one would have been before them.
-	for _, x := range l.segs[i+1:] {
+	dead := l.segs[i+1:]
+	l.segs = l.segs[: i+1 : i+1]
+	for _, x := range dead {
 		l.logger.Warn("dropping a segment behind the end of the log", "file", x.file.Path(), "bytes", x.size)
-		if err := l.unlink(x); err != nil {
-			return err
-		}
+		err = errors.Join(err, l.unlink(x))
 	}
-	l.segs = l.segs[:i+1]
-	return nil
+	return err
 }
 
 // begin sets the marks from the segments and writes the state of a log in use.
@@ -293,12 +293,15 @@ func (l *Log) begin() error {
 	if n := len(l.segs); n > 0 && l.active().next < l.state.start {
 		// The log lost what was behind its start; offsets must not be given twice.
 		l.logger.Warn("the log ends before its start; beginning anew there", "dir", l.dir, "end", l.active().next, "start", l.state.start)
-		for _, s := range l.segs {
-			if err := l.unlink(s); err != nil {
-				return err
-			}
-		}
+		dead := l.segs
 		l.segs, l.epochs = nil, nil
+		var err error
+		for _, s := range dead {
+			err = errors.Join(err, l.unlink(s))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if len(l.segs) == 0 {
 		f, err := seglog.Create(l.fs, seglog.Name(l.dir, l.state.start, logExt))
@@ -317,10 +320,11 @@ func (l *Log) begin() error {
 		}
 	}
 	for len(l.segs) > 1 && l.segs[0].next <= l.state.start { // a deletion was interrupted
-		if err := l.unlink(l.segs[0]); err != nil {
+		dead := l.segs[0]
+		l.segs = l.segs[1:]
+		if err := l.unlink(dead); err != nil {
 			return err
 		}
-		l.segs = l.segs[1:]
 	}
 	for _, s := range l.segs[:len(l.segs)-1] {
 		l.persistIndex(s)
@@ -339,8 +343,10 @@ func (l *Log) begin() error {
 	return l.writeState(state{start: l.start, recovery: s.base})
 }
 
-// unlink takes a segment out of the directory; readers that hold it go on. The caller takes it out of the list.
-func (l *Log) unlink(s *segment) error {
+// unlink takes a segment out of the directory and gives its reference back; readers that hold it go on. The caller has
+// taken it out of the list.
+func (l *Log) unlink(s *segment) (err error) {
+	defer func() { err = errors.Join(err, s.file.Release()) }()
 	if err := s.file.Delete(); err != nil {
 		return err
 	}
@@ -349,7 +355,7 @@ func (l *Log) unlink(s *segment) error {
 			return fmt.Errorf("remove index: %w", err)
 		}
 	}
-	return s.file.Release()
+	return nil
 }
 
 // DeleteTo implements log.Log.
