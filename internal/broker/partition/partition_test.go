@@ -404,6 +404,34 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// TestRetentionWithoutTimestamps goes by the time of the last append, across a restart too.
+func TestRetentionWithoutTimestamps(t *testing.T) {
+	ck := newClock()
+	ck.ms.Store(time.Now().UnixMilli()) // after the restart the file's own time counts
+	c := logtest.Config()
+	c.RetentionAge = time.Hour
+	fs := memfs.New()
+	p := open(t, fs, c, ck)
+	b := record.Append(nil, record.Header{ProducerID: -1, BaseSequence: -1}, record.Record{Timestamp: -1})
+	if _, err := p.Append(t.Context(), b, AppendOpts{}); err != nil {
+		t.Fatal(err)
+	}
+	ck.advance(59 * time.Minute)
+	if freed := tick(t, p); freed != 0 {
+		t.Fatalf("freed %d after 59 minutes", freed)
+	}
+	closeP(t, p)
+	p = open(t, fs, c, ck)
+	if freed := tick(t, p); freed != 0 {
+		t.Fatalf("freed %d after 59 minutes and a restart", freed)
+	}
+	ck.advance(2 * time.Minute)
+	if freed := tick(t, p); freed == 0 {
+		t.Fatal("freed nothing after 61 minutes")
+	}
+	closeP(t, p)
+}
+
 func TestNothingIsKeptOfAFailedAppend(t *testing.T) {
 	ck := newClock()
 	fs := memfs.New()

@@ -427,11 +427,8 @@ func (l *Log) Extents() []log.Extent {
 	out := make([]log.Extent, 0, len(l.segs))
 	for _, s := range l.segs {
 		e := log.Extent{Base: s.base, Next: s.next, Bytes: s.size, MaxTimestamp: s.maxTS}
-		if e.MaxTimestamp < 0 && s.size > 0 {
-			e.MaxTimestamp = s.created
-			if st, err := s.file.Stat(); err == nil {
-				e.MaxTimestamp = st.ModTime().UnixMilli()
-			}
+		if e.MaxTimestamp < 0 {
+			e.MaxTimestamp = s.changed
 		}
 		out = append(out, e)
 	}

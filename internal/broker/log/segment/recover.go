@@ -67,6 +67,7 @@ func (l *Log) open(ctx context.Context, repair bool) error {
 			return fmt.Errorf("stat segment: %w", err)
 		}
 		s.created = st.ModTime().UnixMilli()
+		s.changed = s.created
 		if s.size > maxPosition+1 {
 			return &seglog.CorruptionError{Path: f.Path(), Err: errors.New("file is larger than a segment can be")}
 		}

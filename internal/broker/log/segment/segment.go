@@ -100,6 +100,7 @@ type segment struct {
 	maxTS   int64 // largest record timestamp, or -1
 	firstTS int64 // largest timestamp of the first batch, or -1
 	created int64 // milliseconds since 1970
+	changed int64 // time of the last append, likewise
 
 	synced  bool // sealed and durable; under passMu
 	indexed bool // sealed and index files written; under passMu
@@ -182,7 +183,7 @@ func (l *Log) Append(ctx context.Context, b []byte, o log.AppendOpts) (log.Pendi
 	if err != nil {
 		return log.Pending{}, l.writeError(err)
 	}
-	l.publish(seg, pos, int64(len(b)), next, o.Epoch, &cfg)
+	l.publish(seg, pos, int64(len(b)), next, &o, &cfg)
 
 	var d log.Durability
 	l.unsynced += records
@@ -271,7 +272,7 @@ func (l *Log) roll(now int64, why string) error {
 }
 
 // publish makes an append visible.
-func (l *Log) publish(seg *segment, pos, n, next int64, epoch int32, cfg *log.TopicConfig) {
+func (l *Log) publish(seg *segment, pos, n, next int64, o *log.AppendOpts, cfg *log.TopicConfig) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.batches {
@@ -280,7 +281,8 @@ func (l *Log) publish(seg *segment, pos, n, next int64, epoch int32, cfg *log.To
 		l.recent[l.nrecent%uint(len(l.recent))] = recentBatch{b.h.BaseOffset, seg, pos + b.pos, l.end.bytes + b.pos}
 		l.nrecent++
 	}
-	l.epochs = l.epochs.add(epoch, l.end.off)
+	seg.changed = o.AppendTime
+	l.epochs = l.epochs.add(o.Epoch, l.end.off)
 	l.end = mark{off: next, bytes: l.end.bytes + n, seg: seg, pos: pos + n}
 	if !cfg.SyncAcks {
 		l.raise(l.end)
