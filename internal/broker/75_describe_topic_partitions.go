@@ -67,6 +67,8 @@ func handleDescribeTopicPartitions(_ context.Context, b *Broker, _ *request, kre
 			sp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 			sp.Partition, sp.LeaderID, sp.LeaderEpoch = p.id, b.cfg.NodeID, leaderEpoch
 			sp.Replicas, sp.ISR = []int32{b.cfg.NodeID}, []int32{b.cfg.NodeID}
+			// Null is allowed here, but Java's admin client falls over it.
+			sp.EligibleLeaderReplicas, sp.LastKnownELR = []int32{}, []int32{}
 			st.Partitions = append(st.Partitions, sp)
 		}
 		first = 0

@@ -51,6 +51,7 @@ func apis() []api {
 		{key: 23, min: 2, max: 4, handle: handleOffsetForLeaderEpoch},
 		{key: 32, min: 0, max: 4, handle: handleDescribeConfigs},
 		{key: 33, min: 0, max: 2, handle: handleAlterConfigs},
+		{key: 35, min: 1, max: 4, handle: handleDescribeLogDirs},
 		{key: 37, min: 0, max: 3, handle: handleCreatePartitions},
 		{key: 42, min: 0, max: 2, handle: handleDeleteGroups},
 		{key: 44, min: 0, max: 1, handle: handleIncrementalAlterConfigs},
