@@ -4,6 +4,15 @@ package standard
 
 import (
 	_ "github.com/sluice-data/sluice/internal/channel/memory"
+	_ "github.com/sluice-data/sluice/internal/interceptor/collectday"
+	_ "github.com/sluice-data/sluice/internal/interceptor/host"
+	_ "github.com/sluice-data/sluice/internal/interceptor/regexextractor"
+	_ "github.com/sluice-data/sluice/internal/interceptor/regexfilter"
+	_ "github.com/sluice-data/sluice/internal/interceptor/removeheader"
+	_ "github.com/sluice-data/sluice/internal/interceptor/searchreplace"
+	_ "github.com/sluice-data/sluice/internal/interceptor/static"
+	_ "github.com/sluice-data/sluice/internal/interceptor/timestamp"
+	_ "github.com/sluice-data/sluice/internal/interceptor/uuid"
 	_ "github.com/sluice-data/sluice/internal/selector"
 	_ "github.com/sluice-data/sluice/internal/serde"
 	_ "github.com/sluice-data/sluice/internal/sink/fileroll"
