@@ -19,4 +19,5 @@ import (
 	_ "github.com/sluice-data/sluice/internal/sink/kafka"
 	_ "github.com/sluice-data/sluice/internal/sink/logger"
 	_ "github.com/sluice-data/sluice/internal/sink/null"
+	_ "github.com/sluice-data/sluice/internal/source/kafka"
 )

@@ -1,6 +1,7 @@
 package kafkaconf
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,8 +19,6 @@ type Consumer struct {
 	Group string
 	// MaxPoll is the most records that one poll should return.
 	MaxPoll int
-	// SkipInternal is exclude.internal.topics, for regular expressions.
-	SkipInternal bool
 
 	instance         string
 	reset            string
@@ -34,7 +33,7 @@ type Consumer struct {
 	assignors        []string
 	rack             string
 	checkCRC, create bool
-	classes          [2]string
+	classes          [4]string // properties that only have one value
 }
 
 var byteDeserializers = map[string]string{"StringDeserializer": "bytes", "ByteArrayDeserializer": "bytes", "BytesDeserializer": "bytes", "bytes": "bytes"}
@@ -53,7 +52,7 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 	return append(append(fields,
 		component.String(k("group.id"), &c.Group, "flume").Describe("The consumer group: its members share the partitions, and its committed offsets say where to go on."),
 		component.String(k("group.instance.id"), &c.instance, "").Describe("Makes this a static member, whose partitions wait for it over a restart; it must differ between members."),
-		component.Value(k("group.protocol"), &c.classes[0], "enum", "classic", func(s string) (string, error) {
+		component.Value(k("group.protocol"), &c.classes[3], "enum", "classic", func(s string) (string, error) {
 			if strings.EqualFold(s, "classic") {
 				return "classic", nil
 			}
@@ -73,11 +72,16 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 		component.String(k("client.rack"), &c.rack, "").Describe("Where this agent is, to read from the nearest replica."),
 		component.Bool(k("check.crcs"), &c.checkCRC, true).Describe("Check the checksum of every batch."),
 		component.Bool(k("allow.auto.create.topics"), &c.create, true).Describe("Ask the broker to make a topic that is not there."),
-		component.Bool(k("exclude.internal.topics"), &c.SkipInternal, true).Describe("Whether kafka.topics.regex passes over Kafka's own topics."),
+		component.Value(k("exclude.internal.topics"), &c.classes[0], "bool", "true", func(s string) (string, error) {
+			if strings.EqualFold(s, "true") {
+				return "true", nil
+			}
+			return "", errors.New("kafka.topics.regex always passes over Kafka's own topics: name them in kafka.topics")
+		}).Describe("kafka.topics.regex passes over Kafka's own topics."),
 		component.Ignore(k("enable.auto.commit"), "offsets are committed after the channels took a batch, as in Flume"),
 		component.Ignore(k("auto.commit.interval.ms"), "offsets are committed after the channels took a batch, as in Flume"),
-		class(k("key.deserializer"), &c.classes[0], "bytes", byteDeserializers, "the key becomes a header as it is").Describe("StringDeserializer."),
-		class(k("value.deserializer"), &c.classes[1], "bytes", byteDeserializers, "the value becomes the body as it is; for Avro see useFlumeEventFormat").Describe("ByteArrayDeserializer."),
+		class(k("key.deserializer"), &c.classes[1], "bytes", byteDeserializers, "the key becomes a header as it is").Describe("StringDeserializer."),
+		class(k("value.deserializer"), &c.classes[2], "bytes", byteDeserializers, "the value becomes the body as it is; for Avro see useFlumeEventFormat").Describe("ByteArrayDeserializer."),
 	), c.unknown())
 }
 

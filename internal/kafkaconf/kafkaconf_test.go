@@ -241,6 +241,7 @@ func TestFindings(t *testing.T) {
 		{"consumer", []string{"kafka.consumer.heartbeat.interval.ms=50000"}, "not below session.timeout.ms"},
 		{"consumer", []string{"kafka.consumer.partition.assignment.strategy=org.me.X"}, "org.me.X cannot be loaded"},
 		{"consumer", []string{"kafka.consumer.group.protocol=consumer"}, "only the classic"},
+		{"consumer", []string{"kafka.consumer.exclude.internal.topics=false"}, "name them in kafka.topics"},
 		{"consumer", []string{"kafka.consumer.nonsense=1"}, "kafka.consumer.nonsense: no effect"},
 	}
 	for _, tt := range tests {
@@ -503,6 +504,18 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%v", s)
 		}
 	})
+}
+
+func TestConditions(t *testing.T) {
+	var told []error
+	c := NewConditions(func(err error) { told = append(told, err) })
+	e1, e2 := errors.New("one"), errors.New("two")
+	if !c.Set("a", e1) || c.Set("a", errors.New("one")) || !c.Set("b", e2) || !c.Set("a", nil) || c.Set("a", nil) || !c.Set("b", nil) {
+		t.Error("what is news")
+	}
+	if len(told) != 4 || !errors.Is(told[0], e1) || !errors.Is(told[1], e1) || !errors.Is(told[1], e2) || errors.Is(told[2], e1) || !errors.Is(told[2], e2) || told[3] != nil {
+		t.Errorf("%v", told)
+	}
 }
 
 var update = flag.Bool("update", false, "write docs/kafka-properties.md anew")
