@@ -1,0 +1,251 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-data/sluice/internal/broker/wire"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// rawConn talks to the broker frame by frame.
+type rawConn struct {
+	t *testing.T
+	net.Conn
+}
+
+func rawDial(t *testing.T, b *Broker) *rawConn {
+	t.Helper()
+	c, err := net.Dial("tcp", b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	t.Cleanup(func() { c.Close() })
+	return &rawConn{t, c}
+}
+
+func frame(key, version int16, corr int32, flexible bool, body []byte) []byte {
+	b := make([]byte, 4)
+	b = binary.BigEndian.AppendUint16(b, uint16(key))
+	b = binary.BigEndian.AppendUint16(b, uint16(version))
+	b = binary.BigEndian.AppendUint32(b, uint32(corr))
+	b = append(b, 0xff, 0xff) // no client id
+	if flexible {
+		b = append(b, 0)
+	}
+	b = append(b, body...)
+	wire.PutSize(b, len(b)-4)
+	return b
+}
+
+func (c *rawConn) send(corr int32, req kmsg.Request) {
+	c.t.Helper()
+	if _, err := c.Write(frame(req.Key(), req.GetVersion(), corr, req.IsFlexible(), req.AppendTo(nil))); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *rawConn) receive() (corr int32, body []byte) {
+	c.t.Helper()
+	var size [4]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		c.t.Fatal(err)
+	}
+	b := make([]byte, binary.BigEndian.Uint32(size[:]))
+	if _, err := io.ReadFull(c, b); err != nil {
+		c.t.Fatal(err)
+	}
+	return int32(binary.BigEndian.Uint32(b)), b[4:]
+}
+
+// closed waits for the broker to close the connection.
+func (c *rawConn) closed() {
+	c.t.Helper()
+	b, err := io.ReadAll(c)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Fatalf("the connection is still open; got %x", b)
+	}
+}
+
+// TestHostileFrames: each of them ends its own connection and nothing else.
+func TestHostileFrames(t *testing.T) {
+	var logs logBuffer
+	b := startBroker(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
+	good := rawDial(t, b)
+	good.send(1, kmsg.NewPtrMetadataRequest())
+	good.receive()
+	meta := kmsg.NewPtrMetadataRequest()
+	for _, tt := range []struct {
+		name string
+		in   []byte
+		log  string // a line that must be there
+	}{
+		{"negative length", []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0}, "frame size out of range: -1"},
+		{"smallest length", []byte{0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, "frame size out of range"},
+		{"length 2 GiB", []byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0}, "frame size out of range"},
+		{"length 0", make([]byte, 12), "frame size out of range: 0"},
+		{"http", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "frame size out of range"},
+		{"unknown key", frame(999, 0, 1, false, nil), "API key 999"},
+		{"negative key", frame(-1, 0, 1, false, nil), "API key -1"},
+		{"transactions", frame(24, 3, 1, true, nil), "AddPartitionsToTxn) is not served"},
+		{"old produce", frame(0, 2, 1, false, []byte{0, 1, 0, 0, 0, 0, 0, 0, 0, 0}), "Produce version 2 is not served, versions 3 to 13 are"},
+		{"future metadata", frame(3, 99, 1, true, nil), "Metadata version 99"},
+		{"negative version", frame(3, -1, 1, false, nil), "Metadata version -1"},
+		{"large metadata", append([]byte{0x05, 0, 0, 0}, frame(3, 1, 1, false, nil)[4:]...), "frame size out of range: Metadata"},
+		{"client id overrun", append([]byte{0, 0, 0, 10, 0, 3, 0, 1, 0, 0, 0, 1}, 0x7f, 0xff), "malformed request: header"},
+		{"array overrun", frame(3, 1, 1, false, []byte{0x7f, 0xff, 0xff, 0xff}), "malformed request: Metadata"},
+		{"produce array overrun", frame(0, 9, 1, true, []byte{0, 0, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}), "malformed request: produce"},
+		{"cut short", frame(3, 1, 1, false, meta.AppendTo(nil))[:13], ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := rawDial(t, b)
+			if _, err := c.Write(tt.in); err != nil {
+				t.Fatal(err)
+			}
+			if tt.log == "" {
+				c.Conn.(*net.TCPConn).CloseWrite()
+			}
+			c.closed()
+			if !strings.Contains(logs.String(), tt.log) {
+				t.Errorf("no %q in the log:\n%s", tt.log, logs.String())
+			}
+		})
+	}
+	good.send(2, kmsg.NewPtrMetadataRequest())
+	if corr, _ := good.receive(); corr != 2 {
+		t.Errorf("answer to %d", corr)
+	}
+}
+
+func TestUnknownApiVersionsVersion(t *testing.T) {
+	b := startBroker(t, nil)
+	c := rawDial(t, b)
+	if _, err := c.Write(frame(18, 77, 5, true, []byte("whatever a future version holds"))); err != nil {
+		t.Fatal(err)
+	}
+	corr, body := c.receive()
+	resp := kmsg.ApiVersionsResponse{Version: 0}
+	if err := resp.ReadFrom(body); err != nil || corr != 5 || resp.ErrorCode != kerr.UnsupportedVersion.Code {
+		t.Fatalf("%v %d %+v", err, corr, resp)
+	}
+	ranges := map[int16][2]int16{}
+	for _, k := range resp.ApiKeys {
+		ranges[k.ApiKey] = [2]int16{k.MinVersion, k.MaxVersion}
+	}
+	// KAFKA-18659: librdkafka compresses only if Produce starts at 0.
+	if ranges[18] != [2]int16{0, 4} || ranges[0] != [2]int16{0, 13} {
+		t.Errorf("ranges %v", ranges)
+	}
+	// The connection is good for another try.
+	av := kmsg.NewPtrApiVersionsRequest()
+	av.Version, av.ClientSoftwareName, av.ClientSoftwareVersion = 3, "test", "1.0"
+	c.send(6, av)
+	if corr, _ := c.receive(); corr != 6 {
+		t.Errorf("answer to %d", corr)
+	}
+	av.ClientSoftwareName = "no good\n"
+	c.send(7, av)
+	_, body = c.receive()
+	resp = kmsg.ApiVersionsResponse{Version: 3}
+	if err := resp.ReadFrom(body); err != nil || resp.ErrorCode != kerr.InvalidRequest.Code {
+		t.Errorf("%v %+v", err, resp)
+	}
+}
+
+// TestLengthsDoNotAllocate opens connections that promise a lot and send
+// nothing.
+func TestLengthsDoNotAllocate(t *testing.T) {
+	b := startBroker(t, nil)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 50 {
+		c := rawDial(t, b)
+		f := frame(0, 9, 1, true, nil)
+		wire.PutSize(f, 100<<20)
+		if _, err := c.Write(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for b.connCount.Load() < 50 {
+		time.Sleep(time.Millisecond)
+	}
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 50*(256<<10) {
+		t.Errorf("%d bytes for 50 promises", grown)
+	}
+}
+
+func TestConnectionLimitAndIdleTimeout(t *testing.T) {
+	b := startBroker(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 300*time.Millisecond })
+	first, second := rawDial(t, b), rawDial(t, b)
+	for b.connCount.Load() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	third := rawDial(t, b)
+	third.closed()
+	first.closed() // idle
+	second.closed()
+}
+
+func TestPanicClosesOneConnection(t *testing.T) {
+	var logs logBuffer
+	b := startBroker(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
+	b.apis[3] = &api{key: 3, max: 13, handle: func(context.Context, *Broker, *request, kmsg.Request) (kmsg.Response, error) { panic("on purpose") }}
+	c := rawDial(t, b)
+	c.send(1, kmsg.NewPtrMetadataRequest())
+	c.closed()
+	if l := logs.String(); !strings.Contains(l, "on purpose") || !strings.Contains(l, "hostile_test.go") {
+		t.Errorf("no stack in the log: %s", l)
+	}
+	c = rawDial(t, b)
+	c.send(1, kmsg.NewPtrApiVersionsRequest())
+	c.receive()
+}
+
+// FuzzRequests feeds frames to a running broker: whatever comes, it goes on
+// serving others.
+func FuzzRequests(f *testing.F) {
+	seeds := []kmsg.Request{
+		kmsg.NewPtrMetadataRequest(), kmsg.NewPtrFetchRequest(), kmsg.NewPtrListOffsetsRequest(), kmsg.NewPtrApiVersionsRequest(),
+		kmsg.NewPtrJoinGroupRequest(), kmsg.NewPtrSyncGroupRequest(), kmsg.NewPtrOffsetCommitRequest(), kmsg.NewPtrOffsetFetchRequest(),
+		kmsg.NewPtrCreateTopicsRequest(), kmsg.NewPtrDescribeConfigsRequest(), kmsg.NewPtrLeaveGroupRequest(),
+	}
+	for _, r := range seeds {
+		for _, v := range []int16{0, r.MaxVersion()} {
+			r.SetVersion(v)
+			f.Add(frame(r.Key(), v, 1, r.IsFlexible(), r.AppendTo(nil)))
+		}
+	}
+	f.Add(frame(0, 9, 1, true, []byte{0, 0, 1, 0, 0, 0, 0, 2, 2, 'x', 2, 0, 0, 0, 0, 4, 1, 2, 3, 0, 0, 0}))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	b, err := Start(context.Background(), Config{Listen: "127.0.0.1:0", DataDir: f.TempDir(), MaxDisk: -1, MaxPartitions: 20, MaxGroups: 20, StopTimeout: time.Second})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { b.Close(context.Background()) })
+	f.Fuzz(func(t *testing.T, in []byte) {
+		c := rawDial(t, b)
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.Write(in)
+		c.Conn.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, c)
+		ok := rawDial(t, b)
+		ok.send(9, kmsg.NewPtrApiVersionsRequest())
+		if corr, body := ok.receive(); corr != 9 || !bytes.HasPrefix(body, []byte{0, 0}) {
+			t.Fatalf("the broker answers %d % x", corr, body)
+		}
+	})
+}
