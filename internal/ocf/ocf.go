@@ -154,6 +154,14 @@ func (b *Block) ReadData(r io.ReaderAt, p []byte) error {
 	return nil
 }
 
+// ReadTail fills p with the end of the block's data.
+func (b *Block) ReadTail(r io.ReaderAt, p []byte) error {
+	if _, err := r.ReadAt(p, b.Next-SyncLen-int64(len(p))); err != nil {
+		return fmt.Errorf("read block at %d: %w", b.Start, err)
+	}
+	return nil
+}
+
 // Seek returns where the first block behind the first marker at or after
 // offset from begins, as Java's DataFileReader.sync does; the end of the file
 // where there is none.

@@ -25,6 +25,9 @@ func (c *lineConfig) Fields() []component.Field {
 	}
 }
 
+// SetMaxLineLength is for sources that have an old property of their own for it.
+func (c *lineConfig) SetMaxLineLength(n int) { c.maxLength = n }
+
 func (c *lineConfig) NewDeserializer(in Input) (Deserializer, error) {
 	return newLines(in, c.maxLength, c.out)
 }
