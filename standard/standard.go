@@ -22,4 +22,5 @@ import (
 	_ "github.com/sluice-data/sluice/internal/source/kafka"
 	_ "github.com/sluice-data/sluice/internal/source/netcat"
 	_ "github.com/sluice-data/sluice/internal/source/seq"
+	_ "github.com/sluice-data/sluice/internal/source/spooldir"
 )
