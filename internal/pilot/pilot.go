@@ -177,6 +177,11 @@ func (p *pilot) prepare() error {
 			return fmt.Errorf("make the run's directory: %w", err)
 		}
 	}
+	// So must the log itself: GNU tail 9.1, when it began without the file,
+	// loses it at the first rename.
+	if err := os.WriteFile(filepath.Join(p.layout.Working, sim.DriverDir, sim.DriverLogName), nil, 0o644); err != nil {
+		return fmt.Errorf("make the driver log: %w", err)
+	}
 	listener, err := p.listen()
 	if err != nil {
 		return err
