@@ -96,9 +96,9 @@ func (b *Broker) poll(ctx context.Context, req *kmsg.FetchRequest, parts []fetch
 		timeout = t.C
 	}
 	for {
-		size, failed := b.readAll(req, parts)
+		size, done := b.readAll(req, parts)
 		missing := int64(req.MinBytes) - size
-		if timeout == nil || failed || missing <= 0 {
+		if timeout == nil || done || missing <= 0 {
 			return nil
 		}
 		w := log.NewWaiter(int(missing))
@@ -130,9 +130,10 @@ func (b *Broker) poll(ctx context.Context, req *kmsg.FetchRequest, parts []fetch
 	}
 }
 
-// readAll reads what is there now. failed says that some partition has an
-// error, which ends a long poll at once.
-func (b *Broker) readAll(req *kmsg.FetchRequest, parts []fetching) (size int64, failed bool) {
+// readAll reads what is there now. done says that waiting would not bring
+// more: some partition has an error, or has records that a limit cut off (a
+// waiter on these would fire at once, and the poll would spin).
+func (b *Broker) readAll(req *kmsg.FetchRequest, parts []fetching) (size int64, done bool) {
 	limit := int64(min(req.MaxBytes, b.cfg.MaxFetchBytes))
 	iso := log.Isolation(req.IsolationLevel)
 	for i := range parts {
@@ -158,11 +159,12 @@ func (b *Broker) readAll(req *kmsg.FetchRequest, parts []fetching) (size int64, 
 			} else {
 				f.res = res
 				size += res.Size
+				done = done || res.Next < res.Offsets.High
 			}
 		}
-		failed = failed || f.code != 0
+		done = done || f.code != 0
 	}
-	return size, failed
+	return size, done
 }
 
 // checkEpoch compares the leader epoch that a client knows, -1 for none.
