@@ -17,10 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // logBuffer collects what the broker logs.
 type logBuffer struct {
@@ -127,6 +124,7 @@ func equal(t *testing.T, got, want []string) {
 }
 
 func TestProduceAndConsume(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	for _, tt := range []struct {
 		name  string
@@ -152,6 +150,7 @@ func TestProduceAndConsume(t *testing.T) {
 
 // TestLargeSections makes responses large enough for sendfile.
 func TestLargeSections(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	cl := client(t, b, kgo.ConsumeTopics("large"), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(900<<10))
 	var want []string
@@ -164,6 +163,7 @@ func TestLargeSections(t *testing.T) {
 
 // TestProtocolVersions talks as clients of several ages do.
 func TestProtocolVersions(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	for key, maxes := range map[string][]int16{"Produce": {3, 5, 8, 9, 13}, "Fetch": {4, 6, 7, 11, 12, 13, 18}} {
 		for _, v := range maxes {
@@ -180,6 +180,7 @@ func TestProtocolVersions(t *testing.T) {
 }
 
 func TestLongPollWakesForANewRecord(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	p := client(t, b)
 	produce(t, p, "poll", "first")
@@ -201,6 +202,7 @@ func TestLongPollWakesForANewRecord(t *testing.T) {
 }
 
 func TestFetchFromManyPartitionsIsFair(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	adm := kadm.NewClient(client(t, b))
 	if _, err := adm.CreateTopic(ctxOf(t), 8, 1, nil, "fair"); err != nil {
@@ -234,6 +236,7 @@ func TestFetchFromManyPartitionsIsFair(t *testing.T) {
 }
 
 func TestOffsetOutOfRangeAndListOffsets(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	cl := client(t, b)
 	adm := kadm.NewClient(cl)
@@ -287,6 +290,7 @@ func TestOffsetOutOfRangeAndListOffsets(t *testing.T) {
 }
 
 func TestTopicsAndConfigs(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, func(c *Config) { c.TopicDefaults = map[string]string{"retention.ms": "600000"} })
 	cl := client(t, b)
 	adm := kadm.NewClient(cl)
@@ -384,6 +388,7 @@ func TestTopicsAndConfigs(t *testing.T) {
 }
 
 func TestDeleteTopic(t *testing.T) {
+	t.Parallel()
 	// Without auto-creation: the waiting consumer would make the topic again.
 	b := startBroker(t, func(c *Config) { c.DisableAutoCreate = true })
 	cl := client(t, b)
@@ -430,6 +435,7 @@ func TestDeleteTopic(t *testing.T) {
 }
 
 func TestRestartKeepsRecordsAndProducerIDs(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	dir := b.cfg.DataDir
 	cl := client(t, b)
@@ -498,6 +504,7 @@ func TestTransactionsAreRefusedClearly(t *testing.T) {
 }
 
 func TestDiskGuard(t *testing.T) {
+	t.Parallel()
 	var logs logBuffer
 	var mu sync.Mutex
 	free := int64(1 << 30)
@@ -537,6 +544,7 @@ func TestDiskGuard(t *testing.T) {
 }
 
 func TestDiskLimitDeletesTheOldest(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, func(c *Config) {
 		c.MaxDisk = 8 << 20
 		c.RetentionCheck = 20 * time.Millisecond
@@ -597,6 +605,7 @@ func TestMetricsPage(t *testing.T) {
 }
 
 func TestStopAnswersLongPolls(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t, nil)
 	cl := client(t, b)
 	produce(t, cl, "s", "x")

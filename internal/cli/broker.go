@@ -94,7 +94,7 @@ func parseSize(s string) (int64, error) {
 	unit := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(s[len(num):]), "b"), "i")
 	shift, ok := map[string]uint{"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[unit]
 	n, err := strconv.ParseFloat(num, 64)
-	if err != nil || !ok || n < 0 || n*float64(int64(1)<<shift) > math.MaxInt64/2 {
+	if err != nil || !ok || !(n >= 0) || n*float64(int64(1)<<shift) > math.MaxInt64/2 {
 		return 0, fmt.Errorf("%q is not a size: want a number of bytes, a number with K, M, G or T (as in 20GiB), or none", s)
 	}
 	return int64(n * float64(int64(1)<<shift)), nil

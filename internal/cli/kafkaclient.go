@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -71,6 +72,9 @@ func (f *kafkaFlags) describeTopic(ctx context.Context, cl *kgo.Client, name str
 	}
 	return t, nil
 }
+
+// topicIDText is the form in which Kafka's tools show ids.
+func topicIDText(id kadm.TopicID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
 // brokerError joins a broker's code with the message it sent.
 func brokerError(err error, message string) error {

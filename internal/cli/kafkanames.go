@@ -231,7 +231,7 @@ func kafkaDescribe(env *Env, f kafkaFlags, topics []string) error {
 	}
 	for _, t := range ts.Sorted() {
 		fmt.Fprintf(env.Stdout, "Topic: %s\tTopicId: %s\tPartitionCount: %d\tReplicationFactor: %d\tConfigs: %s\n",
-			t.Topic, t.ID, len(t.Partitions), t.Partitions.NumReplicas(), strings.Join(own[t.Topic], ","))
+			t.Topic, topicIDText(t.ID), len(t.Partitions), t.Partitions.NumReplicas(), strings.Join(own[t.Topic], ","))
 		for _, p := range t.Partitions.Sorted() {
 			fmt.Fprintf(env.Stdout, "\tTopic: %s\tPartition: %d\tLeader: %d\tReplicas: %s\tIsr: %s\n", t.Topic, p.Partition, p.Leader, ids(p.Replicas), ids(p.ISR))
 		}

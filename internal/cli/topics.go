@@ -132,7 +132,7 @@ func (c *topicsDescribeCmd) Run(env *Env) error {
 	}
 	for _, name := range names {
 		t := ts[name]
-		fmt.Fprintf(env.Stdout, "topic %s: %d partition(s), id %s\n", name, len(t.Partitions), t.ID)
+		fmt.Fprintf(env.Stdout, "topic %s: %d partition(s), id %s\n", name, len(t.Partitions), topicIDText(t.ID))
 		if len(own[name]) > 0 {
 			fmt.Fprintf(env.Stdout, "  settings: %s\n", strings.Join(own[name], ", "))
 		}

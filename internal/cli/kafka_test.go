@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sluice-data/sluice/internal/broker"
+)
+
+// runKafkaCLI calls the command line and returns what it printed.
+func runKafkaCLI(stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, errb bytes.Buffer
+	code = Run(args, strings.NewReader(stdin), &out, &errb)
+	return code, out.String(), errb.String()
+}
+
+func testBroker(t *testing.T) string {
+	t.Helper()
+	b, err := broker.Start(context.Background(), broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir(), MaxDisk: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b.Addr()
+}
+
+type kafkaCase struct {
+	name   string
+	stdin  string
+	args   []string
+	code   int
+	stdout string // exactly, unless it starts with "…": then contained
+	stderr string // contained
+}
+
+func runCases(t *testing.T, cases []kafkaCase) {
+	t.Helper()
+	for _, c := range cases {
+		code, stdout, stderr := runKafkaCLI(c.stdin, c.args...)
+		want, part := strings.CutPrefix(c.stdout, "…")
+		if code != c.code || part && !strings.Contains(stdout, want) || !part && stdout != want || !strings.Contains(stderr, c.stderr) {
+			t.Errorf("%s: %v\nexit %d, want %d\nstdout %q, want %q\nstderr %q, want %q", c.name, c.args, code, c.code, stdout, c.stdout, stderr, c.stderr)
+		}
+	}
+}
+
+func TestTopicsProduceConsume(t *testing.T) {
+	addr := "--bootstrap=" + testBroker(t)
+	runCases(t, []kafkaCase{
+		{"none yet", "", []string{"sluice", "topics", "list", addr}, 0, "", "no topics yet"},
+		{"create", "", []string{"sluice", "topics", "create", "t", "u", "-p", "2", "-c", "retention.ms=600000", addr}, 0, "created topic t with 2 partition(s)\ncreated topic u with 2 partition(s)\n", ""},
+		{"again", "", []string{"sluice", "topics", "create", "t", addr}, 1, "", `topic "t" exists already`},
+		{"again, allowed", "", []string{"sluice", "topics", "create", "t", "--if-not-exists", addr}, 0, "topic t exists already\n", ""},
+		{"replicas", "", []string{"sluice", "topics", "create", "v", "-r", "3", addr}, 1, "", "there is one broker"},
+		{"unknown setting", "", []string{"sluice", "topics", "create", "v", "-c", "x=1", addr}, 1, "", `topic setting "x" is not known; known are cleanup.policy`},
+		{"list", "", []string{"sluice", "topics", "list", addr}, 0, "t\nu\n", ""},
+		{"produce", "a=1\nb=2\r\nc=3", []string{"sluice", "produce", "t", "--partition", "1", "--key-separator", "=", addr}, 0, "", "3 record(s) acknowledged"},
+		{"produce without key", "a=1\nnokey\n", []string{"sluice", "produce", "u", "--key-separator", "=", addr}, 1, "", `line 2 has no "="`},
+		{"consume", "", []string{"sluice", "consume", "t", "--from-beginning", "-n", "3", "--keys", addr}, 0, "a\t1\nb\t2\nc\t3\n", "3 record(s)"},
+		{"consume from an offset", "", []string{"sluice", "consume", "t", "--partition", "1", "--offset", "1", "-n", "1", addr}, 0, "2\n", ""},
+		{"consume in a group", "", []string{"sluice", "consume", "t", "--group", "g", "--from-beginning", "-n", "2", addr}, 0, "1\n2\n", ""},
+		{"and go on", "", []string{"sluice", "consume", "t", "--group", "g", "--from-beginning", "-n", "1", addr}, 0, "3\n", ""},
+		{"nothing comes", "", []string{"sluice", "consume", "t", "--idle-timeout", "50ms", addr}, 0, "", "0 record(s)"},
+		{"no such topic", "", []string{"sluice", "consume", "nope", addr}, 1, "", "create it with: sluice topics create nope"},
+		{"no such partition", "", []string{"sluice", "consume", "t", "--partition", "2", addr}, 1, "", "no partition 2: it has 0 to 1"},
+		{"offset without partition", "", []string{"sluice", "consume", "t", "--offset", "2", addr}, 2, "", "--offset needs --partition"},
+		{"describe", "", []string{"sluice", "topics", "describe", "t", addr}, 0, "…settings: retention.ms=600000", ""},
+		{"describe nothing", "", []string{"sluice", "topics", "describe", "nope", addr}, 1, "", "topic nope does not exist"},
+		{"delete", "", []string{"sluice", "topics", "delete", "t", addr}, 0, "deleted topic t\n", ""},
+		{"delete again", "", []string{"sluice", "topics", "delete", "t", addr}, 1, "", "does not exist"},
+		{"no broker", "", []string{"sluice", "topics", "list", "--bootstrap=127.0.0.1:1"}, 1, "", "start one with: sluice broker"},
+	})
+}
+
+func TestKafkaNames(t *testing.T) {
+	addr := testBroker(t)
+	const topic = "SmartCar-Topic"
+	runCases(t, []kafkaCase{
+		{"zookeeper", "", []string{"kafka-topics", "--create", "--zookeeper", "server02.hadoop.com:2181", "--replication-factor", "1", "--partitions", "1", "--topic", topic}, 2, "", "--bootstrap-server HOST:9092"},
+		{"create", "", []string{"/opt/kafka-topics.sh", "--create", "--bootstrap-server", addr, "--replication-factor", "1", "--partitions", "1", "--topic", topic}, 0, "created topic " + topic + " with 1 partition(s)\n", ""},
+		{"list", "", []string{"kafka-topics", "--list", "--bootstrap-server=" + addr}, 0, topic + "\n", ""},
+		{"alter", "", []string{"kafka-topics", "--alter", "--topic", topic, "--partitions", "2", "--bootstrap-server=" + addr}, 0, "", ""},
+		{"describe", "", []string{"kafka-topics", "--describe", "--bootstrap-server=" + addr, "--topic", topic}, 0, fmt.Sprintf("…\tTopic: %s\tPartition: 1\tLeader: 1\tReplicas: 1\tIsr: 1\n", topic), ""},
+		{"produce", "Hello! BigData!\n", []string{"kafka-console-producer", "--broker-list", addr, "-topic", topic}, 0, "", ""},
+		{"consume", "", []string{"kafka-console-consumer", "--bootstrap-server", addr, "--topic", topic, "--from-beginning", "--max-messages", "1", "--property", "a=b"}, 0, "Hello! BigData!\n", "--property a has no effect"},
+		{"time-out", "", []string{"kafka-console-consumer", "--bootstrap-server", addr, "--topic", topic, "--partition", "0", "--timeout-ms", "50"}, 0, "", "Processed a total of 0 messages"},
+		{"ignored", "x\n", []string{"kafka-console-producer", "--broker-list", addr, "--topic", topic, "--sync"}, 0, "", "--sync has no effect"},
+		{"delete", "", []string{"kafka-topics", "--delete", "--bootstrap-server", addr, "--topic", topic}, 0, "deleted topic " + topic + "\n", ""},
+		{"no action", "", []string{"kafka-topics", "--bootstrap-server", addr}, 2, "", "give one of --create"},
+		{"unknown option", "", []string{"kafka-topics", "--lits"}, 2, "", "--lits is not there; known are --alter"},
+		{"no value", "", []string{"kafka-topics", "--list", "--bootstrap-server"}, 2, "", "needs a value"},
+		{"no broker", "", []string{"kafka-console-consumer", "--topic", topic}, 2, "", "no broker is given"},
+		{"bad number", "", []string{"kafka-console-consumer", "--bootstrap-server", addr, "--topic", topic, "--partition", "one"}, 2, "", "--partition one: want a whole number"},
+	})
+}
+
+func TestParseSize(t *testing.T) {
+	for in, want := range map[string]int64{
+		"0": 0, "123": 123, "1K": 1 << 10, "1KiB": 1 << 10, "1kb": 1 << 10, "1.5M": 3 << 19, "20GiB": 20 << 30, "2T": 2 << 40, "none": -1,
+	} {
+		if got, err := parseSize(in); err != nil || got != want {
+			t.Errorf("%q: %d %v, want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "x", "-1", "1X", "1Ki B", "1e30T", "nan"} {
+		if got, err := parseSize(in); err == nil {
+			t.Errorf("%q gives %d", in, got)
+		}
+	}
+}
+
+func TestBrokerCommandRefuses(t *testing.T) {
+	dir := t.TempDir()
+	runCases(t, []kafkaCase{
+		{"size", "", []string{"sluice", "broker", "--data", dir, "--max-disk", "lots"}, 2, "", "is not a size"},
+		{"port", "", []string{"sluice", "broker", "--data", dir, "--listen", testBroker(t)}, 1, "", "port is in use"},
+		{"default", "", []string{"sluice", "broker", "--data", dir, "--listen", "127.0.0.1:0", "--topic-default", "retention.ms=x"}, 1, "", "retention.ms"},
+	})
+}
