@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/sluice-data/sluice/internal/sim"
 )
@@ -145,13 +147,19 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 // Print writes the table, the first offending lines and the verdict.
 func (r *Result) Print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "flow\twritten\tgarbage dropped\texpected\tarrived\tmissing\tduplicated\taltered\tin order\t")
+	// The names stand left, which the table writer cannot do beside right.
+	width := 0
+	for _, f := range r.Flows {
+		width = max(width, utf8.RuneCountInString(f.Name))
+	}
+	left := func(s string) string { return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s))) }
+	fmt.Fprintln(tw, left("flow")+"\twritten\tgarbage dropped\texpected\tarrived\tmissing\tduplicated\taltered\tin order\t")
 	for _, f := range r.Flows {
 		order := "yes"
 		if !f.InOrder {
 			order = "NO"
 		}
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", f.Name, f.Written, f.Garbage-f.GarbageArrived, f.Expected, f.Arrived, f.Missing, f.Duplicated, f.Altered+f.GarbageArrived, order)
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", left(f.Name), f.Written, f.Garbage-f.GarbageArrived, f.Expected, f.Arrived, f.Missing, f.Duplicated, f.Altered+f.GarbageArrived, order)
 	}
 	if err := tw.Flush(); err != nil {
 		return fmt.Errorf("print ledger: %w", err)
