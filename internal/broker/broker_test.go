@@ -604,6 +604,36 @@ func TestMetricsPage(t *testing.T) {
 	}
 }
 
+// TestLimitBelowMinBytes: a fetch that may not carry as much as it waits for
+// is answered with what it may carry, at once.
+func TestLimitBelowMinBytes(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, nil)
+	cl := client(t, b, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	for range 5 { // a batch each
+		produce(t, cl, "lim", strings.Repeat("x", 1000))
+	}
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 50_000, 1<<20, 1<<20
+	rt := kmsg.NewFetchRequestTopic()
+	rt.Topic, rt.TopicID = "lim", b.topics.byName("lim").id
+	rp := kmsg.NewFetchRequestTopicPartition()
+	rp.PartitionMaxBytes = 2500
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	start := time.Now()
+	resp, err := req.RequestWith(ctxOf(t), cl.Broker(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(resp.Topics[0].Partitions[0].RecordBatches); n < 1000 || n > 2500 {
+		t.Errorf("%d bytes", n)
+	}
+	if d := time.Since(start); d > 25*time.Second {
+		t.Errorf("answered after %v", d)
+	}
+}
+
 func TestStopAnswersLongPolls(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, nil)

@@ -63,7 +63,9 @@ func (b *Broker) serveConn(ctx context.Context, nc net.Conn) {
 		defer nc.Close()
 		c.write(ctx)
 	}()
-	err := c.read(ctx)
+	if err := c.read(ctx); err != nil {
+		b.logger.Warn("connection closed", "remote", c.remote, "err", err)
+	}
 	// The peer has gone or misbehaved: what waits for it need not wait on.
 	// When the broker stops, what was asked is still answered.
 	if !b.isStopping() {
@@ -71,9 +73,6 @@ func (b *Broker) serveConn(ctx context.Context, nc net.Conn) {
 	}
 	close(c.pending)
 	<-writerDone
-	if err != nil {
-		b.logger.Warn("connection closed", "remote", c.remote, "err", err)
-	}
 }
 
 // read returns nil when the peer closed in order or the broker stops, and
