@@ -96,6 +96,11 @@ func settle(reg *component.Registry, r Row) Entry {
 		e.State = Unknown
 		return e
 	}
+	if n := below(t.New().Fields(), r.Property); how == byPrefix && f.Effect != component.Honoured && n > 0 {
+		// What a wildcard stands for is declared one by one, and f is the rest.
+		e.State, e.Remark = Honoured, fmt.Sprintf("%d of them, see the page of the component; others: %s, %s", n, f.Effect, f.Reason)
+		return e
+	}
 	switch f.Effect {
 	case component.NoEffect:
 		e.State, e.Remark = NoEffect, f.Reason
@@ -154,6 +159,21 @@ func find(fields []component.Field, property string) (*component.Field, match) {
 		}
 	}
 	return best, byPrefix
+}
+
+// below counts the honoured properties that a wildcard stands for.
+func below(fields []component.Field, property string) int {
+	i := strings.IndexAny(property, "<*")
+	if i <= 0 {
+		return 0
+	}
+	n := 0
+	for _, f := range fields {
+		if f.Effect == component.Honoured && !f.IsPrefix() && strings.HasPrefix(f.Key, property[:i]) {
+			n++
+		}
+	}
+	return n
 }
 
 // differs compares defaults where both sides state one in the same notation.

@@ -125,6 +125,8 @@ func (c *fakeConfig) Fields() []component.Field {
 		component.Part("serializer", &c.part, component.KindSerializer, "serializer.", "TEXT"),
 		component.Refuse("zookeeper", "give brokers | instead"),
 		component.Ignore("mystery.", "nobody knows"),
+		component.Ignore("half.", "the rest"),
+		component.String("half.known", &c.s, ""),
 	}
 }
 
@@ -146,6 +148,8 @@ func TestSettle(t *testing.T) {
 		{"fake", "serializer.*", "-", Honoured, ""},
 		{"fake", "zookeeper", "-", Refused, "give brokers | instead"},
 		{"fake", "mystery.<x>", "-", NoEffect, "nobody knows"},
+		{"fake", "half.<x>", "-", Honoured, "1 of them, see the page of the component; others: no effect, the rest"},
+		{"fake", "half.unknown", "-", NoEffect, "the rest"},
 		{"fake", "kafka.other", "-", Unknown, ""},
 		{"fake", "serial", "-", Unknown, ""},
 		{"other", "topic", "-", NotThereYet, ""},

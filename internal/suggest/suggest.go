@@ -17,7 +17,9 @@ const maxWord = 256
 
 // Suggest returns the candidate nearest to word, or "" where none is near
 // enough to be a likely typing mistake. A candidate that differs in case,
-// punctuation or blanks only wins; otherwise the smallest
+// punctuation or blanks only wins, then one that differs by a dotted prefix
+// (rollInterval for sink.rollInterval, KafkaSink for a whole Java class name);
+// otherwise the smallest
 // edit distance (insert, delete, replace, swap of neighbours; case ignored)
 // of at most a third of the word's length. On a tie the first candidate wins,
 // so the order of candidates is an order of preference. A candidate equal to
@@ -38,6 +40,9 @@ func Suggest(word string, candidates []string) string {
 				return c
 			}
 		}
+	}
+	if c := tail(word, candidates); c != "" {
+		return c
 	}
 	w := []rune(strings.ToLower(word))
 	best, bestDist := "", min(len(w)/3, maxDistance)+1
@@ -62,6 +67,33 @@ func Hint(word string, candidates []string) string {
 		return fmt.Sprintf("did you mean %q?", s)
 	}
 	return ""
+}
+
+// tail finds the candidate that is word behind a dotted prefix, or word
+// without one. Two such candidates are no help, unless one is the longer match.
+func tail(word string, candidates []string) string {
+	lower := strings.ToLower(word)
+	best, common, twice := "", 2, false // one or two letters are found everywhere
+	for _, c := range candidates {
+		l := strings.ToLower(c)
+		n := 0
+		switch {
+		case strings.HasSuffix(l, "."+lower):
+			n = len(lower)
+		case l != "" && strings.HasSuffix(lower, "."+l):
+			n = len(l)
+		}
+		switch {
+		case n > common:
+			best, common, twice = c, n, false
+		case n == common && best != "":
+			twice = true
+		}
+	}
+	if twice {
+		return ""
+	}
+	return best
 }
 
 // fold keeps the letters and digits in lower case, so that batch-size,

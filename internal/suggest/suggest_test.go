@@ -28,6 +28,24 @@ func TestSuggest(t *testing.T) {
 	}
 }
 
+func TestSuggestDottedPrefix(t *testing.T) {
+	known := []string{"sink.rollInterval", "flumeBatchSize", "org.apache.flume.sink.kafka.KafkaSink", "a.x.type", "b.type", "a.id"}
+	for _, tt := range []struct{ word, want string }{
+		{"rollInterval", "sink.rollInterval"},
+		{"rollinterval", "sink.rollInterval"},
+		{"kafka.flumeBatchSize", "flumeBatchSize"},
+		{"KafkaSink", "org.apache.flume.sink.kafka.KafkaSink"},
+		{"type", ""}, // two end in it
+		{"x.type", "a.x.type"},
+		{"id", ""},       // too short to say anything
+		{"Interval", ""}, // not a whole word behind a dot
+	} {
+		if got := Suggest(tt.word, known); got != tt.want {
+			t.Errorf("Suggest(%q) = %q, want %q", tt.word, got, tt.want)
+		}
+	}
+}
+
 func TestSuggestPrefersTheFirstOfEquals(t *testing.T) {
 	if got := Suggest("sink9", []string{"sink1", "sink2"}); got != "sink1" {
 		t.Errorf("got %q", got)
