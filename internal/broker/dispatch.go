@@ -17,9 +17,9 @@ import (
 type api struct {
 	key      int16
 	min, max int16 // versions that are served
-	// advertised is the lowest version that ApiVersions shows, where that is
-	// not min.
-	advertised int16
+	// shownFromZero makes ApiVersions show version 0 as the lowest although
+	// min is: see 00_produce.go.
+	shownFromZero bool
 	// handle answers at once.
 	handle func(ctx context.Context, b *Broker, r *request, req kmsg.Request) (kmsg.Response, error)
 	// start fixes the order of the request's effects and may leave the
@@ -30,7 +30,7 @@ type api struct {
 // apis is the dispatch table, one entry for each NN_name.go.
 func apis() []api {
 	return []api{
-		{key: 0, min: 3, max: 13, advertised: -3, start: startProduce},
+		{key: 0, min: 3, max: 13, shownFromZero: true, start: startProduce},
 		{key: 1, min: 4, max: 18, start: startFetch},
 		{key: 2, min: 1, max: 10, handle: handleListOffsets},
 		{key: 3, min: 0, max: 13, handle: handleMetadata},
@@ -67,10 +67,9 @@ const (
 	keyAPIVersions = 18
 )
 
-// shownMin is the lowest version that ApiVersions shows. A negative
-// advertised stands for «from 0 although only min is served».
+// shownMin is the lowest version that ApiVersions shows.
 func (a *api) shownMin() int16 {
-	if a.advertised < 0 {
+	if a.shownFromZero {
 		return 0
 	}
 	return a.min

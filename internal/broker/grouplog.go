@@ -40,9 +40,11 @@ const (
 )
 
 // groupTopicConfig are the settings of the group log. Retention is the
-// coordinator's: age and size say nothing about what is in force.
-func groupTopicConfig() log.TopicConfig {
+// coordinator's: age and size say nothing about what is in force. How commits
+// are made durable follows the broker's defaults.
+func groupTopicConfig(defaults log.TopicConfig) log.TopicConfig {
 	c := log.DefaultTopicConfig()
+	c.FlushMessages, c.FlushAge, c.SyncAcks = defaults.FlushMessages, defaults.FlushAge, defaults.SyncAcks
 	c.SegmentBytes = 4 << 20
 	c.RetentionAge, c.RetentionBytes = -1, -1
 	c.MaxMessageBytes = 16 << 20

@@ -205,7 +205,7 @@ func (ts *topics) open(ctx context.Context, s storedTopic) (*topic, error) {
 		return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
 	}
 	if t.internal {
-		cfg = groupTopicConfig()
+		cfg = groupTopicConfig(ts.defaults)
 	}
 	st := &topicState{configs: s.Configs, cfg: cfg}
 	t.state.Store(st)
