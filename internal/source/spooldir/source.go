@@ -281,6 +281,9 @@ func (s *source) deliver(ctx context.Context, out component.Output, sp *spooled)
 	defer d.Close()
 	s.tracker.begin(sp.path, s.now())
 	for {
+		if err := ctx.Err(); err != nil { // a stop does not wait for the end of a large file
+			return err
+		}
 		b := out.NewBatch()
 		readErr := d.Read(b, s.cfg.batchSize)
 		if b.Len() == 0 && readErr == io.EOF && sp.n == 0 && from == (serde.Position{}) {

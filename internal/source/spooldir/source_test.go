@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -772,4 +773,52 @@ func BenchmarkSpoolDirLines(b *testing.B) {
 		b.Fatalf("%d events", out.events)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/lines, "ns/line")
+}
+
+// A stop in the middle of a file takes effect between two batches, and the
+// next start goes on exactly there.
+func TestStopWithinAFile(t *testing.T) {
+	dir := t.TempDir()
+	var want []string
+	for i := range 5000 {
+		want = append(want, fmt.Sprint(i))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte(strings.Join(want, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := componenttest.NewOutput()
+	ctx, stop := context.WithCancel(t.Context())
+	out.FailWith(func(emit int, _ *event.Batch) error {
+		if emit == 3 {
+			stop() // as SIGTERM would, while a batch is under way
+		}
+		return nil
+	})
+	run := func(ctx context.Context) {
+		src := componenttest.Source(t, componenttest.QuietEnv(), "spooldir", "spoolDir="+dir, "batchSize=10")
+		if err := src.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := src.Run(ctx, out); err != nil {
+			t.Fatal(err)
+		}
+		if err := src.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(ctx)
+	if n := len(out.Bodies()); n != 40 {
+		t.Errorf("%d events before the stop took effect, want 40", n)
+	}
+	ctx, stop = context.WithCancel(t.Context())
+	out.FailWith(func(int, *event.Batch) error {
+		if len(out.Bodies()) >= 4990 {
+			stop()
+		}
+		return nil
+	})
+	run(ctx)
+	if got := out.Bodies(); !slices.Equal(got, want) {
+		t.Errorf("%d events over both runs, want %d in order", len(got), len(want))
+	}
 }
