@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/sluice-data/sluice/internal/broker/log"
 )
 
 // Broker is a running broker.
@@ -56,6 +58,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	list := apis()
 	for i := range list {
+		list[i].flexibleFrom = flexibleFrom(list[i].key)
 		b.apis[list[i].key] = &list[i]
 	}
 	b.metrics = newMetrics(b)
@@ -271,7 +274,8 @@ func (b *Broker) housekeeping() {
 		case <-tick.C:
 			for _, t := range b.topics.all() {
 				for _, p := range t.state.Load().parts {
-					if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() {
+					// A partition may be deleted meanwhile.
+					if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() && !errors.Is(err, log.ErrClosed) {
 						b.logger.Error("upkeep of a partition failed", "topic", t.name, "partition", p.id, "err", err)
 					}
 				}

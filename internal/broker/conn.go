@@ -153,8 +153,8 @@ func (c *conn) next() (*request, error) {
 	c.nc.SetReadDeadline(time.Now().Add(frameTime + time.Duration(size/frameRate)*time.Second))
 	r := &request{Header: h, api: a, conn: c}
 	if h.Key == keyProduce {
-		buf := framePool.Get().(*[]byte)
-		r.frame = *buf
+		r.pooled = framePool.Get().(*[]byte)
+		r.frame = *r.pooled
 	}
 	if r.frame, err = wire.ReadBody(c.br, r.frame, int(size)); err != nil {
 		if c.b.isStopping() {
@@ -166,7 +166,7 @@ func (c *conn) next() (*request, error) {
 		// The body is of a form that we do not know; nothing in it matters.
 		return r, nil
 	}
-	r.Header, r.body, err = wire.ParseHeader(r.frame, flexible(h.Key, h.Version))
+	r.Header, r.body, err = wire.ParseHeader(r.frame, h.Version >= a.flexibleFrom)
 	return r, err
 }
 
@@ -180,11 +180,11 @@ func (c *conn) checkShort() error {
 
 // free gives a Produce frame back to its pool. No view of it may be left.
 func (r *request) free() {
-	if f := r.frame; f != nil && cap(f) <= maxPooledFrame {
-		f = f[:0]
-		framePool.Put(&f)
+	if r.pooled != nil && cap(r.frame) <= maxPooledFrame {
+		*r.pooled = r.frame[:0]
+		framePool.Put(r.pooled)
 	}
-	r.frame, r.body = nil, nil
+	r.pooled, r.frame, r.body = nil, nil, nil
 }
 
 // write answers in order until there is nothing more to answer or the peer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ type api struct {
 	// shownFromZero makes ApiVersions show version 0 as the lowest although
 	// min is: see 00_produce.go.
 	shownFromZero bool
+	// flexibleFrom is the first version with tagged fields (KIP-482), which
+	// decides the version of the request's header. Start sets it.
+	flexibleFrom int16
 	// handle answers at once.
 	handle func(ctx context.Context, b *Broker, r *request, req kmsg.Request) (kmsg.Response, error)
 	// start fixes the order of the request's effects and may leave the
@@ -82,6 +86,8 @@ type request struct {
 	conn  *conn
 	frame []byte // all of it; views into it live as long as the request
 	body  []byte
+	// pooled is where frame came from, nil if it is not from the pool.
+	pooled *[]byte
 }
 
 // outcome is what a request has come to.
@@ -144,12 +150,15 @@ func (d *decoder) decode(r *request) (kmsg.Request, error) {
 	return req, nil
 }
 
-// flexible reports whether the version of the request has tagged fields,
-// which decides the version of its header.
-func flexible(key, version int16) bool {
+// flexibleFrom finds the first version of an API with tagged fields.
+func flexibleFrom(key int16) int16 {
 	req := kmsg.RequestForKey(key)
-	req.SetVersion(version)
-	return req.IsFlexible()
+	for v := int16(0); v <= req.MaxVersion(); v++ {
+		if req.SetVersion(v); req.IsFlexible() {
+			return v
+		}
+	}
+	return math.MaxInt16
 }
 
 // run starts a request. A panic becomes an error, so that one request cannot
