@@ -203,7 +203,7 @@ func TestConnectionLimitAndIdleTimeout(t *testing.T) {
 func TestPanicClosesOneConnection(t *testing.T) {
 	var logs logBuffer
 	b := startBroker(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
-	b.apis[3] = &api{key: 3, max: 13, handle: func(context.Context, *Broker, *request, kmsg.Request) (kmsg.Response, error) { panic("on purpose") }}
+	b.apis[3].handle = func(context.Context, *Broker, *request, kmsg.Request) (kmsg.Response, error) { panic("on purpose") }
 	c := rawDial(t, b)
 	c.send(1, kmsg.NewPtrMetadataRequest())
 	c.closed()
