@@ -2,6 +2,7 @@ package kafkaconf
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,6 +23,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/component"
@@ -430,6 +432,46 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// A client with these options gets through TLS and SCRAM of a broker.
+func TestSecureBroker(t *testing.T) {
+	cert, key := certificate(t)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}}), kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "u", "p w"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for password, ok := range map[string]bool{"p w": true, "wrong": false} {
+		conf := new(producerConfig)
+		const p = "kafka.producer."
+		if fs := component.Decode(component.Default(), conf, props([]string{
+			p + "security.protocol=SASL_SSL", p + "sasl.mechanism=SCRAM-SHA-256", p + "ssl.truststore.certificates=" + string(cert), p + "ssl.disableTLSHostnameVerification=true",
+			p + `sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username="u" password="` + password + `";`,
+		})); len(fs) > 0 {
+			t.Fatalf("%+v", fs)
+		}
+		e := env(nil)
+		e.Servers = c.ListenAddrs()
+		opts, err := conf.Options(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told error
+		e.Component.Health = func(err error) { told = errors.Join(told, err) }
+		cl, err := kgo.NewClient(append(opts, kgo.WithHooks(NewWatch(e.Component)), kgo.RetryTimeout(time.Millisecond))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.Ping(context.Background()); (err == nil) != ok || (told == nil) != ok {
+			t.Errorf("password %q: %v; told: %v", password, err, told)
+		}
+		cl.Close()
+	}
+}
+
 func TestServers(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"h:9092", "h:9092"},
@@ -489,6 +531,8 @@ func TestWatch(t *testing.T) {
 		if len(told) != 2 {
 			t.Fatalf("%v", told)
 		}
+		time.Sleep(time.Hour) // nobody asked anything, and the connection was closed
+		w.OnBrokerE2E(b, 0, kgo.BrokerE2E{ReadErr: refused})
 		time.Sleep(patience)
 		w.OnBrokerE2E(b, 0, kgo.BrokerE2E{ReadErr: net.ErrClosed}) // our own closing is no news
 		if len(told) != 2 {

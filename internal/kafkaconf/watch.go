@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-data/sluice/component"
 )
@@ -26,12 +27,14 @@ type Watch struct {
 	failed  *atomic.Int64
 
 	mu     sync.Mutex
-	last   time.Time // when a broker answered
+	ever   bool      // a broker has answered
+	since  time.Time // of the first problem after the last answer; zero: none
 	silent bool      // it was told that none answers
 }
 
-// patience is how long all of a cluster may be silent: a broker that is
-// restarted, or one of several that is down, is not worth a word.
+// patience is how long all of a cluster may fail: a broker that is restarted,
+// one of several that is down, or a connection that was closed while nobody
+// used it, is not worth a word.
 const patience = 5 * time.Second
 
 // NewWatch returns a hook for kgo.WithHooks.
@@ -67,10 +70,15 @@ func (w *Watch) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Con
 func (w *Watch) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { w.closed.Add(1) }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.
-func (w *Watch) OnBrokerE2E(b kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
+func (w *Watch) OnBrokerE2E(b kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
 	err := errors.Join(e.WriteErr, e.ReadErr)
 	if err == nil {
-		w.answered()
+		switch kmsg.Key(key) {
+		case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
+			// A broker that refuses the password answers these.
+		default:
+			w.answered()
+		}
 		return
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
@@ -82,10 +90,10 @@ func (w *Watch) OnBrokerE2E(b kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
 func (w *Watch) answered() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.last = w.now()
+	w.ever, w.since = true, time.Time{}
 	if w.silent {
 		w.silent = false
-		w.log.Info("Kafka answers again")
+		w.log.Info("Kafka answers")
 		w.health(nil)
 	}
 }
@@ -93,11 +101,14 @@ func (w *Watch) answered() {
 func (w *Watch) problem(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.silent || w.now().Sub(w.last) < patience {
+	if w.since.IsZero() {
+		w.since = w.now()
+	}
+	if w.silent || w.ever && w.now().Sub(w.since) < patience {
 		return
 	}
 	w.silent = true
-	err = fmt.Errorf("no Kafka broker answers: %w: check that it runs, the list of servers and security.protocol; trying on", err)
+	err = fmt.Errorf("no Kafka broker can be used: %w: check that it runs, the list of servers, and security.protocol with user and password; trying on", err)
 	w.log.Error(err.Error())
 	w.health(err)
 }

@@ -4,6 +4,7 @@ package kafka
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -99,10 +100,12 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 	s.watch = kafkaconf.NewWatch(env)
 	s.opts = append(opts,
 		kgo.WithHooks(s.watch),
-		kgo.RecordPartitioner(&partitioner{kind: c.producer.Partitioner, sink: s}),
+		kgo.RecordPartitioner(&partitioner{kind: s.producer.Partitioner, sink: s}),
 		// Room for a batch, so that the client never waits within one but for bytes.
 		kgo.MaxBufferedRecords(max(10000, c.batchSize+1)),
-		kgo.ProducerLinger(0),
+		// Nothing is sent before round flushes, so that the records of one
+		// partition make one batch.
+		kgo.ProducerLinger(time.Minute),
 	)
 	if err := kgo.ValidateOpts(s.opts...); err != nil {
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)

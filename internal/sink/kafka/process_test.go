@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/sluice-data/sluice/event"
 )
@@ -141,6 +142,30 @@ func TestNoAllocationPerEvent(t *testing.T) {
 			t.Errorf("%v allocations for 1000 events with %d headers", n, len(headers))
 		}
 	}
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	addr, _ := startBroker(t, 0, "")
+	before := goleak.IgnoreCurrent()
+	s, err := configure(t, "kafka.bootstrap.servers="+addr, "kafka.topic=t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	for range 2 {
+		if err := s.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(t, s, ev("x")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := s.Stop(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	goleak.VerifyNone(t, before)
 }
 
 // TestBrokerKilled kills the broker in the middle: what Write reported

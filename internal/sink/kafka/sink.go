@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -33,6 +34,7 @@ type sink struct {
 	cl      *kgo.Client // nil after a Write that had to leave it
 	turn    atomic.Uint64
 	spent   time.Duration
+	small   int // bytes of values in a batch that brokers take; 0: any number
 
 	// Of a batch, and used again by the next: records and what they view.
 	recs       []kgo.Record
@@ -159,47 +161,81 @@ func first(p *component.PartialError) error {
 	return p.Failed[at]
 }
 
-// deliver sends the events named by index (all: nil). A batch that a broker
-// found too large is sent again in halves, until it is a single record: Java
-// clients split such batches as well.
+// deliver sends the events named by index (all: nil).
 func (s *sink) deliver(ctx context.Context, evs []event.Event, index []int) {
+	if s.small == 0 {
+		s.attempt(ctx, evs, index)
+		return
+	}
+	n := count(evs, index)
+	var part []int
+	bytes := 0
+	for r := range n {
+		i := at(index, r)
+		if size := len(evs[i].Body); len(part) > 0 && bytes+size > s.small {
+			s.attempt(ctx, evs, part)
+			part, bytes = part[:0], 0
+		}
+		part = append(part, i)
+		bytes += len(evs[i].Body)
+	}
+	s.attempt(ctx, evs, part)
+}
+
+// minSmall is the least that batches are cut down to when a broker finds them
+// too large: Kafka's own batch.size.
+const minSmall = 16 << 10
+
+// attempt sends events. A batch that a broker found too large is sent again in
+// halves, until it is a single record, and the batches to come are made
+// smaller: Java clients split such batches as well.
+func (s *sink) attempt(ctx context.Context, evs []event.Event, index []int) {
 	s.round(ctx, evs, index)
 	var again []int
+	bytes := 0
 	for i, err := range s.failed {
 		if errors.Is(err, kerr.MessageTooLarge) && !component.IsPermanent(err) {
 			again = append(again, i)
+			bytes += len(evs[i].Body)
 		}
 	}
 	if len(again) == 0 {
 		return
 	}
-	n := len(index)
-	if index == nil {
-		n = len(evs)
-	}
+	n := count(evs, index)
 	if n == 1 {
 		i := again[0]
 		s.failed[i] = component.Permanent(fmt.Errorf("a record with a value of %d bytes is too large: more than kafka.producer.max.request.size, or than the topic's max.message.bytes: %w", len(evs[i].Body), kerr.MessageTooLarge))
 		return
 	}
-	sortInts(again)
+	slices.Sort(again)
 	for _, i := range again {
 		delete(s.failed, i)
+	}
+	// One record of many may be too large for us alone, which says nothing
+	// about batches.
+	if small := max(bytes/2, minSmall); len(again) > 1 && (s.small == 0 || small < s.small) {
+		s.small = small
+		s.env.Log.Warn("the broker finds batches too large, so they are made smaller: lower kafka.producer.max.request.size, or raise the topic's max.message.bytes", "bytes", s.small)
 	}
 	for len(again) > 0 {
 		// Not all of a batch may have failed, so halve what it was.
 		k := min((n+1)/2, len(again))
-		s.deliver(ctx, evs, again[:k])
+		s.attempt(ctx, evs, again[:k])
 		again = again[k:]
 	}
 }
 
+func count(evs []event.Event, index []int) int {
+	if index == nil {
+		return len(evs)
+	}
+	return len(index)
+}
+
 // round sends records once and waits for the outcome of each.
 func (s *sink) round(ctx context.Context, evs []event.Event, index []int) {
-	n := len(index)
-	if index == nil {
-		n = len(evs)
-	}
+	n := count(evs, index)
 	if err := ctx.Err(); err != nil || s.cl == nil {
 		for r := range n {
 			s.fail(at(index, r), cancelled(ctx))
@@ -245,11 +281,10 @@ func (s *sink) round(ctx context.Context, evs []event.Event, index []int) {
 		}
 		s.cl.Produce(timed, &s.recs[r], s.promise)
 	}
-	select {
-	case <-s.done:
-	case <-timed.Done():
+	if err := s.cl.Flush(timed); err != nil {
 		s.leave()
 	}
+	<-s.done
 	if timed.Err() != nil && ctx.Err() == nil {
 		for i, err := range s.failed {
 			if stopped(err) {
@@ -305,7 +340,6 @@ func (s *sink) leave() {
 	cl.UnsafeAbortBufferedRecords()
 	// Close fails what a concurrent look-up of a topic hid from the line above.
 	cl.Close()
-	<-s.done
 }
 
 func cancelled(ctx context.Context) error {

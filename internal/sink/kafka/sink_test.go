@@ -151,6 +151,8 @@ func TestRecords(t *testing.T) {
 		{"record headers", "kafka.topic=t header.b=X header.a=Y header.c=Z", ev("b", "a", "1", "b", "2"), "t", `- "" [Y=1 X=2] "b"`},
 		{"avro", "kafka.topic=t useFlumeEventFormat=true", ev("hi", "k", "v"), "t", `- "" [] "\x02\x02k\x02v\x00\x04hi"`},
 		{"sticky", "kafka.topic=t kafka.producer.partitioner.class=org.apache.kafka.clients.producer.UniformStickyPartitioner defaultPartitionId=0", ev("b", "key", "k1"), "t", `0 "k1" [] "b"`},
+		{"keys do not count", "kafka.topic=t kafka.producer.partitioner.ignore.keys=true", ev("b", "key", "k1"), "t", `1 "k1" [] "b"`},
+		{"one after the other", "kafka.topic=t kafka.producer.partitioner.class=org.apache.kafka.clients.producer.RoundRobinPartitioner", ev("b"), "t", `1 "" [] "b"`},
 		{"compressed", "kafka.topic=t kafka.producer.compression.type=zstd", ev("b"), "t", `- "" [] "b"`},
 		{"idempotent", "kafka.topic=t kafka.producer.acks=all kafka.producer.enable.idempotence=true", ev("b"), "t", `- "" [] "b"`},
 	}
@@ -243,6 +245,24 @@ func TestManyBatches(t *testing.T) {
 	}
 }
 
+// A batch that is larger than the client's memory, and than several requests, goes through in parts.
+func TestSmallBuffer(t *testing.T) {
+	_, addr := cluster(t, kfake.SeedTopics(1, "t"))
+	s := newSink(t, addr, "kafka.topic=t", "kafka.producer.buffer.memory=3000", "kafka.producer.max.request.size=1000")
+	var evs []event.Event
+	for i := range 200 {
+		evs = append(evs, ev(fmt.Sprintf("%0100d", i)))
+	}
+	if err := write(t, s, evs...); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range read(t, addr, 200, "t") {
+		if string(r.Value) != string(evs[i].Body) {
+			t.Fatalf("record %d is %s", i, r.Value)
+		}
+	}
+}
+
 func TestPermanent(t *testing.T) {
 	_, addr := cluster(t, kfake.SeedTopics(2, "t"))
 	big := strings.Repeat("x", 3000)
@@ -315,6 +335,13 @@ func TestTooLargeForBroker(t *testing.T) {
 	if refused.Load() == 0 {
 		t.Error("nothing was refused: the test tested nothing")
 	}
+	// Batches are smaller from now on.
+	s.small = 1500
+	before := refused.Load()
+	if err := write(t, s, evs[:30]...); err != nil || refused.Load() != before {
+		t.Errorf("%v, refused %d times", err, refused.Load()-before)
+	}
+	read(t, addr, 129, "t")
 }
 
 func produceError(r *kmsg.ProduceRequest, code int16) *kmsg.ProduceResponse {

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
 )
-
-func sortInts(s []int) { slices.Sort(s) }
 
 // transact sends a batch as one Kafka transaction. Events that can never be
 // delivered are left out, in a second try, so that they do not hold up the others.

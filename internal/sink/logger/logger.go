@@ -49,6 +49,7 @@ const (
 
 func (c *config) NewSink(env component.Env) (component.Sink, error) {
 	s := &sink{maxBytes: c.maxBytes, log: env.Log, now: time.Now}
+	console := false
 	level, appenders, _ := strings.Cut(env.Properties["flume.root.logger"], ",")
 	switch level = strings.ToUpper(strings.TrimSpace(level)); level {
 	case "WARN", "ERROR", "FATAL", "OFF":
@@ -57,7 +58,9 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 	}
 	for a := range strings.SplitSeq(appenders, ",") {
 		switch a = strings.TrimSpace(a); {
-		case a == "" || strings.EqualFold(a, "console"):
+		case a == "":
+		case strings.EqualFold(a, "console"):
+			console = true
 		case strings.EqualFold(a, "LOGFILE"), strings.EqualFold(a, "DAILY"):
 			dir, file := env.Properties["flume.log.dir"], env.Properties["flume.log.file"]
 			if dir == "" {
@@ -70,6 +73,9 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 		default:
 			env.Log.Warn("unknown appender in flume.root.logger: known are console and LOGFILE", "appender", a)
 		}
+	}
+	if s.path != "" && console {
+		env.Log.Warn("flume.root.logger names the console and a file: lines go to the file", "file", s.path)
 	}
 	if s.path != "" {
 		// %d{dd MMM yyyy HH:mm:ss,SSS} %-5p [%t] (%C.%M:%L) - %m%n

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
@@ -398,6 +401,39 @@ func TestRebalance(t *testing.T) {
 			t.Errorf("%s came %d times", b, n)
 		}
 	}
+}
+
+// The broker goes away and comes back: the source goes on by itself, and leaves nothing behind.
+func TestBrokerRestarts(t *testing.T) {
+	dir := t.TempDir()
+	before := goleak.IgnoreCurrent()
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.DataDir(dir), kfake.SyncWrites(), kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"})}
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := c.ListenAddrs()[0]
+	_, p, _ := net.SplitHostPort(addr)
+	port, err := strconv.Atoi(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := newOutput()
+	_, stop := start(t, addr, out, "kafka.topics=t")
+	for i := range 3 {
+		if i > 0 {
+			c.Close()
+			if c, err = kfake.NewCluster(append(opts, kfake.Ports(port))...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		produce(t, addr, records("t", 0, fmt.Sprint(i))...)
+		// At least once: what was not committed when the broker went may come twice.
+		until(t, "an event", func() bool { return slices.Contains(out.bodies(t, i+1), fmt.Sprint(i)) })
+	}
+	stop()
+	c.Close()
+	goleak.VerifyNone(t, before)
 }
 
 func TestNoBroker(t *testing.T) {
