@@ -5,10 +5,43 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/sluice-data/sluice/internal/broker"
 )
+
+// TestProduceSaysWhatWasNotAcknowledged: a broker without space refuses, and
+// the command neither waits for ever nor keeps silent.
+func TestProduceSaysWhatWasNotAcknowledged(t *testing.T) {
+	var mu sync.Mutex
+	free := int64(1 << 40)
+	b, err := broker.Start(context.Background(), broker.Config{
+		Listen: "127.0.0.1:0", DataDir: t.TempDir(), MaxDisk: -1, RetentionCheck: 5 * time.Millisecond,
+		FreeDisk: func(string) (int64, error) { mu.Lock(); defer mu.Unlock(); return free, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	addr := "--bootstrap=" + b.Addr()
+	if code, _, stderr := runKafkaCLI("1\n2\n", "sluice", "produce", "t", addr); code != 0 {
+		t.Fatal(stderr)
+	}
+	mu.Lock()
+	free = 0
+	mu.Unlock()
+	for deadline := time.Now().Add(30 * time.Second); ; { // until the guard has looked
+		code, _, stderr := runKafkaCLI("3\n", "sluice", "produce", "t", "--timeout=1s", addr)
+		if code == 1 && strings.Contains(stderr, "0 of 1 record(s) were acknowledged") {
+			return
+		}
+		if code != 0 || time.Now().After(deadline) {
+			t.Fatalf("exit %d: %s", code, stderr)
+		}
+	}
+}
 
 // runKafkaCLI calls the command line and returns what it printed.
 func runKafkaCLI(stdin string, args ...string) (code int, stdout, stderr string) {

@@ -24,7 +24,7 @@ type produceCmd struct {
 }
 
 func (c *produceCmd) Help() string {
-	return "Reads lines from the standard input and sends each as a record, without its line end.\nExit code 1 if a record was not acknowledged."
+	return "Reads lines from the standard input and sends each as a record, without its line end.\nExit code 1 if a record was not acknowledged within --timeout."
 }
 
 func (c *produceCmd) Run(env *Env) error {
@@ -42,7 +42,7 @@ func (c *produceCmd) send(env *Env) (int, error) {
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}[c.Compression]
-	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(c.Topic)}
+	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(c.Topic), kgo.RecordDeliveryTimeout(c.Timeout)}
 	switch c.Acks {
 	case "0":
 		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
@@ -64,7 +64,7 @@ func (c *produceCmd) send(env *Env) (int, error) {
 
 	var mu sync.Mutex
 	var failed error
-	acked := 0
+	acked, read := 0, 0
 	ctx, cancel := context.WithCancel(env.Ctx)
 	defer cancel()
 	done := func(_ *kgo.Record, err error) {
@@ -95,7 +95,8 @@ func (c *produceCmd) send(env *Env) (int, error) {
 			}
 			r.Key, r.Value = []byte(key), []byte(value)
 		}
-		cl.Produce(ctx, r, done)
+		read++
+		cl.Produce(context.WithoutCancel(ctx), r, done)
 	}
 	// After Ctrl-C what was read is still sent, within the bound.
 	fctx, stop := context.WithTimeout(context.WithoutCancel(env.Ctx), c.Timeout)
@@ -106,8 +107,8 @@ func (c *produceCmd) send(env *Env) (int, error) {
 	if failed == nil {
 		failed = flushErr
 	}
-	if failed != nil && !errors.Is(failed, context.Canceled) {
-		return acked, fmt.Errorf("produce to topic %s: %w (%d record(s) were acknowledged before)", c.Topic, failed, acked)
+	if failed != nil {
+		return acked, fmt.Errorf("produce to topic %s: %w: %d of %d record(s) were acknowledged; the broker's log may say why", c.Topic, failed, acked, read)
 	}
 	return acked, nil
 }
