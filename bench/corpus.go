@@ -21,6 +21,12 @@ type corpus struct {
 	Lines int64 // events read
 	Kept  int64 // events that pass the workload's filter
 	Bytes int64
+	Times int // how often the file is handed over; the counts are of all
+}
+
+// times is the corpus n times over.
+func (c corpus) times(n int) corpus {
+	return corpus{Path: c.Path, Lines: c.Lines * int64(n), Kept: c.Kept * int64(n), Bytes: c.Bytes * int64(n), Times: n}
 }
 
 // corpusFunc makes a corpus of about n lines in dir.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -13,7 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const spoolName = "corpus.txt"
+// spoolNames are the names under which a corpus is handed to a spooldir source.
+func (c corpus) spoolNames() []string {
+	names := make([]string, c.Times)
+	for i := range names {
+		names[i] = fmt.Sprintf("corpus-%03d.txt", i)
+	}
+	return names
+}
 
 // input is how the corpus reaches an agent that is already up.
 type input struct {
@@ -30,8 +38,10 @@ func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (in
 			// A hard link: the file appears at once and whole, and the corpus
 			// outlives the agent's deleting it.
 			release: func() error {
-				if err := os.Link(c.Path, filepath.Join(spool, spoolName)); err != nil {
-					return fmt.Errorf("drop the file: %w", err)
+				for _, name := range c.spoolNames() {
+					if err := os.Link(c.Path, filepath.Join(spool, name)); err != nil {
+						return fmt.Errorf("drop the file: %w", err)
+					}
 				}
 				return nil
 			},
@@ -49,7 +59,7 @@ func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (in
 		cl.Close()
 		return input{}, fmt.Errorf("create topic %s: %w", topic, errors.Join(err, r.Err))
 	}
-	feed, gate, err := gatedCat(dir, c.Path)
+	feed, gate, err := gatedCat(dir, c.Path, c.Times)
 	if err != nil {
 		cl.Close()
 		return input{}, err
@@ -81,12 +91,12 @@ func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (in
 // gatedCat writes a script that waits in the open of a named pipe, which costs
 // no CPU time, and becomes cat when openGate opens the pipe at this end. So an
 // exec flow begins when the agent is up, as a spooldir flow does.
-func gatedCat(dir, file string) (script, gate string, err error) {
+func gatedCat(dir, file string, times int) (script, gate string, err error) {
 	script, gate = filepath.Join(dir, "feed.sh"), filepath.Join(dir, "gate")
 	if err := syscall.Mkfifo(gate, 0o600); err != nil {
 		return "", "", fmt.Errorf("make pipe: %w", err)
 	}
-	text := fmt.Sprintf("read -r line <'%s'\nexec cat '%s'\n", gate, file)
+	text := fmt.Sprintf("read -r line <'%s'\nexec cat%s\n", gate, strings.Repeat(" '"+file+"'", times))
 	if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
 		return "", "", fmt.Errorf("write command: %w", err)
 	}

@@ -35,6 +35,7 @@ type options struct {
 	binary, peers  string
 	heap, jsonFile string
 	lines          int64
+	times          int
 	broker         string
 }
 
@@ -61,10 +62,14 @@ func start(ctx context.Context) error {
 	flag.StringVar(&o.heap, "heap", "512m", "Flume's heap, fixed")
 	flag.StringVar(&o.jsonFile, "json", "", "write every run and the medians to this file")
 	flag.Int64Var(&o.lines, "lines", 0, "lines of each input (default: the workload's own number)")
+	flag.IntVar(&o.times, "times", 1, "hand each input over so many times: the longer the flow, the less it shows of the warming up of a JVM")
 	flag.StringVar(&o.broker, "kafka", "", "bootstrap address of an Apache Kafka that runs already (default: start one)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q", flag.Arg(0))
+	}
+	if o.rounds < 1 || o.times < 1 {
+		return errors.New("-rounds and -times are 1 or more")
 	}
 	re, err := regexp.Compile(only)
 	if err != nil {
@@ -138,7 +143,7 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 			return report{}, fmt.Errorf("-agents: unknown %q, there are sluice, flume and floor", name)
 		}
 	}
-	rep := report{Time: time.Now().UTC().Truncate(time.Second), Smoke: o.smoke, Heap: o.heap, Machine: thisMachine(javaVersion, sluiceVersion)}
+	rep := report{Time: time.Now().UTC().Truncate(time.Second), Smoke: o.smoke, Times: o.times, Heap: o.heap, Machine: thisMachine(javaVersion, sluiceVersion)}
 
 	ran := 0
 	for _, w := range workloads() {
@@ -179,7 +184,7 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 				rep.Runs = append(rep.Runs, r)
 			}
 			for _, a := range order(turn, o.smoke) {
-				r, err := b.measure(ctx, a, w, c, round)
+				r, err := b.measure(ctx, a, w, c.times(o.times), round)
 				if err != nil {
 					return rep, fmt.Errorf("%s, round %d: %w", w.Name, round, err)
 				}

@@ -16,6 +16,7 @@ type report struct {
 	Time    time.Time `json:"time"`
 	Machine machine   `json:"machine"`
 	Smoke   bool      `json:"smoke"`
+	Times   int       `json:"times"` // each input was handed over so often
 	Heap    string    `json:"flume_heap"`
 	Runs    []run     `json:"runs"`
 	Summary []summary `json:"summary"`

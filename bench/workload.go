@@ -128,7 +128,7 @@ func (w workload) conf(p place) string {
 	if w.kafka {
 		fmt.Fprintf(&b, "a1.sources.r1.type = exec\na1.sources.r1.command = %s\n", p.Command)
 	} else {
-		fmt.Fprintf(&b, "a1.sources.r1.type = spooldir\na1.sources.r1.spoolDir = %s\na1.sources.r1.deletePolicy = immediate\na1.sources.r1.pollDelay = 50\n", p.Spool)
+		fmt.Fprintf(&b, "a1.sources.r1.type = spooldir\na1.sources.r1.spoolDir = %s\na1.sources.r1.deletePolicy = immediate\na1.sources.r1.pollDelay = 10\n", p.Spool)
 	}
 	b.WriteString("a1.sources.r1.batchSize = 1000\n")
 	b.WriteString(w.interceptors)
