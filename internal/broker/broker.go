@@ -265,6 +265,7 @@ func (b *Broker) acceptLoop() {
 
 // housekeeping runs retention, the disk guard, and the group log's upkeep.
 func (b *Broker) housekeeping() {
+	b.disk.sweep(b.connCtx) // the disk may be full already
 	tick := time.NewTicker(b.cfg.RetentionCheck)
 	defer tick.Stop()
 	for {

@@ -183,9 +183,10 @@ func (g *Group) Generation() int32 { return g.generation }
 // ProtocolType returns the protocol type, "" while none is fixed.
 func (g *Group) ProtocolType() string { return g.protocolType }
 
-// Idle reports whether the group holds nothing worth keeping.
+// Idle reports whether the group holds nothing worth keeping. A dead group is
+// not idle: when the coordinator stops, its state stays in the log.
 func (g *Group) Idle() bool {
-	return (g.state == Empty || g.state == Dead) && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0
+	return g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0
 }
 
 // Replies returns the replies that have become due and forgets them.
