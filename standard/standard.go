@@ -19,6 +19,7 @@ import (
 	_ "github.com/sluice-data/sluice/internal/sink/kafka"
 	_ "github.com/sluice-data/sluice/internal/sink/logger"
 	_ "github.com/sluice-data/sluice/internal/sink/null"
+	_ "github.com/sluice-data/sluice/internal/source/exec"
 	_ "github.com/sluice-data/sluice/internal/source/kafka"
 	_ "github.com/sluice-data/sluice/internal/source/netcat"
 	_ "github.com/sluice-data/sluice/internal/source/seq"
