@@ -40,6 +40,7 @@ type Broker struct {
 	mu        sync.Mutex
 	conns     map[net.Conn]struct{}
 	connCount atomic.Int64
+	inflight  atomic.Int64 // bytes of memory for requests under way
 	done      chan struct{}
 	closeErr  error
 }

@@ -38,13 +38,14 @@ type Config struct {
 	OffsetsRetention  time.Duration     // offsets of empty groups; default 7 days
 	Repair            bool              // cut damaged partitions off at the damage instead of refusing to start
 
-	MaxConnections  int           // default 2000
-	MaxRequestBytes int32         // of a Produce; default 100 MiB
-	MaxInflight     int           // requests of one connection read ahead of their answers; default 16
-	MaxFetchBytes   int32         // of one Fetch response; default 55 MiB
-	IdleTimeout     time.Duration // of a connection without requests; default 10 min
-	WriteTimeout    time.Duration // without any progress; default 1 min
-	StopTimeout     time.Duration // bound on answering what was asked, at the end of the context; default 10 s
+	MaxConnections   int           // default 2000
+	MaxRequestBytes  int32         // of a Produce; default 100 MiB
+	MaxInflightBytes int64         // memory for the requests of all connections; default 1 GiB
+	MaxInflight      int           // requests of one connection read ahead of their answers; default 16
+	MaxFetchBytes    int32         // of one Fetch response; default 55 MiB
+	IdleTimeout      time.Duration // of a connection without requests; default 10 min
+	WriteTimeout     time.Duration // without any progress; default 1 min
+	StopTimeout      time.Duration // bound on answering what was asked, at the end of the context; default 10 s
 
 	GroupMinSession time.Duration // default 6 s
 	GroupMaxSession time.Duration // default 30 min
@@ -82,6 +83,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.MaxConnections, 2000)
 	def(&c.MaxRequestBytes, 100<<20)
 	def(&c.MaxInflight, 16)
+	def(&c.MaxInflightBytes, 1<<30)
 	def(&c.MaxFetchBytes, 55<<20)
 	def(&c.IdleTimeout, 10*time.Minute)
 	def(&c.WriteTimeout, time.Minute)

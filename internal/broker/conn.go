@@ -85,6 +85,7 @@ func (c *conn) read(ctx context.Context) error {
 		}
 		out, err := c.b.run(ctx, r)
 		if err != nil {
+			r.release()
 			if errors.Is(err, errClose) || ctx.Err() != nil {
 				return nil
 			}
@@ -94,9 +95,8 @@ func (c *conn) read(ctx context.Context) error {
 		select {
 		case c.pending <- started{r, out}:
 		case <-ctx.Done():
-			if out.release != nil {
-				out.release()
-			}
+			out.discard()
+			r.release()
 			return nil
 		}
 	}
@@ -156,7 +156,8 @@ func (c *conn) next() (*request, error) {
 		r.pooled = framePool.Get().(*[]byte)
 		r.frame = *r.pooled
 	}
-	if r.frame, err = wire.ReadBody(c.br, r.frame, int(size)); err != nil {
+	if r.frame, err = wire.ReadBody(c.br, r.frame, int(size), r.reserve); err != nil {
+		r.release()
 		if c.b.isStopping() {
 			return nil, nil
 		}
@@ -166,7 +167,9 @@ func (c *conn) next() (*request, error) {
 		// The body is of a form that we do not know; nothing in it matters.
 		return r, nil
 	}
-	r.Header, r.body, err = wire.ParseHeader(r.frame, h.Version >= a.flexibleFrom)
+	if r.Header, r.body, err = wire.ParseHeader(r.frame, h.Version >= a.flexibleFrom); err != nil {
+		r.release()
+	}
 	return r, err
 }
 
@@ -178,6 +181,23 @@ func (c *conn) checkShort() error {
 	return fmt.Errorf("read request: %w", io.ErrUnexpectedEOF)
 }
 
+// reserve counts memory for a request against what all of them may have
+// together. The count is of what arrived: whoever wants to use it up has to
+// send that much.
+func (r *request) reserve(n int) error {
+	r.reserved += int64(n)
+	if r.conn.b.inflight.Add(int64(n)) > r.conn.b.cfg.MaxInflightBytes {
+		return fmt.Errorf("requests under way use all of the %s that they may have together", sizeText(r.conn.b.cfg.MaxInflightBytes))
+	}
+	return nil
+}
+
+// release gives back what reserve counted. It is idempotent.
+func (r *request) release() {
+	r.conn.b.inflight.Add(-r.reserved)
+	r.reserved = 0
+}
+
 // free gives a Produce frame back to its pool. No view of it may be left.
 func (r *request) free() {
 	if r.pooled != nil && cap(r.frame) <= maxPooledFrame {
@@ -185,6 +205,7 @@ func (r *request) free() {
 		framePool.Put(r.pooled)
 	}
 	r.pooled, r.frame, r.body = nil, nil, nil
+	r.release()
 }
 
 // write answers in order until there is nothing more to answer or the peer
@@ -194,6 +215,7 @@ func (c *conn) write(ctx context.Context) {
 	for s := range c.pending {
 		if failed {
 			s.out.discard()
+			s.r.release()
 			continue
 		}
 		if err := c.answer(ctx, s); err != nil {
@@ -204,6 +226,7 @@ func (c *conn) write(ctx context.Context) {
 				c.b.logger.Warn("connection closed", "remote", c.remote, "err", fmt.Errorf("answer %s: %w", kmsg.NameForKey(s.r.Key), err))
 			}
 		}
+		s.r.release()
 		c.open.Add(-1)
 	}
 }

@@ -87,7 +87,8 @@ type request struct {
 	frame []byte // all of it; views into it live as long as the request
 	body  []byte
 	// pooled is where frame came from, nil if it is not from the pool.
-	pooled *[]byte
+	pooled   *[]byte
+	reserved int64 // see reserve
 }
 
 // outcome is what a request has come to.

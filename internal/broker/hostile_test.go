@@ -188,6 +188,25 @@ func TestLengthsDoNotAllocate(t *testing.T) {
 	}
 }
 
+func TestMemoryOfRequestsIsBounded(t *testing.T) {
+	var logs logBuffer
+	b := startBroker(t, func(c *Config) {
+		c.MaxInflightBytes, c.Logger = 4<<20, slog.New(slog.NewTextHandler(&logs, nil))
+	})
+	produce(t, client(t, b), "m", "x") // small requests have room
+	c := rawDial(t, b)
+	f := frame(0, 9, 1, true, make([]byte, 20<<20))
+	c.Write(f) // the broker closes in the middle of it
+	c.closed()
+	if !strings.Contains(logs.String(), "may have together") {
+		t.Errorf("log: %s", logs.String())
+	}
+	for b.inflight.Load() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+	produce(t, client(t, b), "m", "y")
+}
+
 func TestConnectionLimitAndIdleTimeout(t *testing.T) {
 	b := startBroker(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 300*time.Millisecond })
 	first, second := rawDial(t, b), rawDial(t, b)

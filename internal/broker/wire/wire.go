@@ -96,12 +96,17 @@ func PutSize(frame []byte, n int) { binary.BigEndian.PutUint32(frame, uint32(n))
 const readGrow = 64 << 10
 
 // ReadBody reads n bytes into buf (its capacity is used, its contents are
-// dropped) and returns them. Memory grows with what arrived.
-func ReadBody(r io.Reader, buf []byte, n int) ([]byte, error) {
+// dropped) and returns them. Memory grows with what arrived, and before it
+// grows reserve is asked for the difference; its error ends the read.
+func ReadBody(r io.Reader, buf []byte, n int, reserve func(more int) error) ([]byte, error) {
 	buf = buf[:0]
 	for len(buf) < n {
 		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), min(n, max(readGrow, 2*cap(buf))))
+			size := min(n, max(readGrow, 2*cap(buf)))
+			if err := reserve(size - cap(buf)); err != nil {
+				return buf, err
+			}
+			grown := make([]byte, len(buf), size)
 			copy(grown, buf)
 			buf = grown
 		}

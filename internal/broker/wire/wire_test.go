@@ -307,14 +307,21 @@ func TestReadSize(t *testing.T) {
 
 func TestReadBodyGrowsWithWhatArrives(t *testing.T) {
 	// 100 MiB promised, 10 bytes sent.
-	buf, err := ReadBody(bytes.NewReader(make([]byte, 10)), nil, 100<<20)
-	if !errors.Is(err, io.ErrUnexpectedEOF) || cap(buf) > readGrow {
+	reserved := 0
+	reserve := func(n int) error { reserved += n; return nil }
+	buf, err := ReadBody(bytes.NewReader(make([]byte, 10)), nil, 100<<20, reserve)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || cap(buf) > readGrow || reserved != cap(buf) {
 		t.Errorf("err %v, %d bytes allocated", err, cap(buf))
 	}
 	want := bytes.Repeat([]byte("abcdefg"), 100_000)
-	got, err := ReadBody(bytes.NewReader(want), make([]byte, 3, 100), len(want))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("body not read whole: %v", err)
+	reserved = 0
+	got, err := ReadBody(bytes.NewReader(want), make([]byte, 3, 100), len(want), reserve)
+	if err != nil || !bytes.Equal(got, want) || reserved != cap(got)-100 {
+		t.Errorf("body not read whole: %v, %d bytes reserved", err, reserved)
+	}
+	full := errors.New("full")
+	if _, err := ReadBody(bytes.NewReader(want), nil, len(want), func(int) error { return full }); err != full {
+		t.Errorf("got %v", err)
 	}
 }
 
