@@ -136,3 +136,23 @@ func allBuilt(t *testing.T, path, name string) bool {
 	}
 	return true
 }
+
+// TestCheckHandbook checks the five stages of the smart-car handbook's agent
+// file: each can start, and only the last has something that is not there yet.
+func TestCheckHandbook(t *testing.T) {
+	dir := filepath.Join(cmp.Or(os.Getenv("SLUICE_SHARED"), "../../../shared"), "flume-conf")
+	for stage, number := range []string{"001", "002", "003", "004", "005"} {
+		path := filepath.Join(dir, number+"-wikibook-bigdata2nd-SmartCar_Agent.conf")
+		if _, err := os.Stat(path); err != nil {
+			t.Skipf("SKIPPED: the handbook's agent files were not checked: %v (set SLUICE_SHARED)", err)
+		}
+		code, out, _ := runCLI("check", path)
+		if code != ExitOK || !strings.Contains(out, "agent SmartCar_Agent can start\n") || strings.Contains(out, "error: ") {
+			t.Errorf("stage %d: exit %d\n%s", stage+1, code, out)
+		}
+		notYet := strings.Contains(out, `.type: Flume's sink "hdfs" is not there yet`)
+		if last := stage == 4; notYet != last || strings.Contains(out, "left out  sink SmartCarInfo_HdfsSink") != last {
+			t.Errorf("stage %d names hdfs as not there yet: %v\n%s", stage+1, notYet, out)
+		}
+	}
+}
