@@ -64,7 +64,7 @@ func (s *sink) Start(context.Context) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	s.started = true
+	s.started, s.spent = true, 0
 	return nil
 }
 

@@ -76,6 +76,7 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 	}
 	defer s.leave(cl)
 	s.offsets = make(map[string]map[int32]kgo.EpochOffset)
+	s.got, s.commits = 0, 0
 	for {
 		clear(s.recs)
 		s.recs = s.recs[:0]
