@@ -1,264 +1,171 @@
-// Package netcat is the source that takes lines over TCP and answers each.
+// Package netcat is Flume's netcat source: it listens on a TCP port and makes
+// an event of every line that a client sends.
 package netcat
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-data/sluice/component"
-	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/charset"
 )
+
+const notes = `- Every line is answered, in order: ` + "`OK`" + ` when all required channels took it, ` + "`FAILED: reason`" + ` when one did not; the client decides whether to send it again. A full channel is waited for as long as the channel's own keep-alive and no longer.
+- Lines that arrive together are put into the channels together, up to 100 at once; Flume puts each alone. If such a batch is refused its lines are tried one by one, so a channel with room for some of them takes these. After the first line that finds a channel full, the others of that batch fail without being tried. With several channels a line that one of them took before another refused it is a duplicate when it is tried again, as in Flume.
+- A line longer than ` + "`max-line-length`" + ` is answered with ` + "`FAILED`" + ` and the connection is closed, after the lines before it were handled. What follows the last line feed when a client hangs up is dropped.
+- A client that does not read its answers for a minute is disconnected.
+- ` + "`encoding`" + ` must be a character set in which a line feed is one byte (not UTF-16). Malformed bytes become U+FFFD.`
 
 func init() {
 	component.RegisterSource(component.Info{
 		Name:    "netcat",
 		Classes: []string{"org.apache.flume.source.NetcatSource"},
-		Doc:     "Takes lines over TCP, an event each, and answers OK to each.",
-		Notes: "Lines that arrive together are put into the channel together; each gets its answer, in order. " +
-			"When the channel refuses them each is answered with FAILED, and the client must send them again. " +
-			"Unlike Flume's this source has counters.",
+		Doc:     "Listens on a TCP port, makes an event of every line and answers it.",
+		Notes:   notes,
 	}, func() component.SourceConfig { return new(config) })
 }
 
 type config struct {
-	bind     string
-	port     int
-	maxLine  int
-	ack      bool
-	encoding *charset.Charset
+	bind    string
+	port    int
+	maxLine int
+	ack     bool
+	charset *charset.Charset
 }
 
 func (c *config) Fields() []component.Field {
 	return []component.Field{
-		component.String("bind", &c.bind, "").Require().Describe("Address or host name to listen on; 0.0.0.0 for all."),
-		component.Int("port", &c.port, 0).Require().Min(0).Max(65535).Describe("Port to listen on; 0 takes a free one and logs it."),
-		component.Int("max-line-length", &c.maxLine, 512).In("chars").Min(1).
-			Describe("The longest line, its line feed included. A longer one is answered with FAILED and ends the connection."),
-		component.Bool("ack-every-event", &c.ack, true).Describe("Answer OK to each line that the channel took. FAILED is answered in any case."),
-		component.Value("encoding", &c.encoding, "string", "utf-8", charset.Lookup).Describe("How lines are encoded. Bodies are UTF-8."),
+		component.String("bind", &c.bind, "").Require().
+			Describe("The host name or address to listen on; 0.0.0.0 for all."),
+		component.Int("port", &c.port, 0).Require().Min(0).Max(65535).
+			Describe("The TCP port. 0 takes a free one and logs it."),
+		component.Int("max-line-length", &c.maxLine, 512).In("characters").Min(1).
+			Describe("The longest line, counted in UTF-16 units and with its line feed."),
+		component.Bool("ack-every-event", &c.ack, true).
+			Describe("Answer OK for every line that was accepted. FAILED is answered either way."),
+		component.Value("encoding", &c.charset, "string", "utf-8", charset.Narrow).
+			Describe("The character set that clients send and get answers in. Bodies are always UTF-8."),
 	}
 }
 
 func (c *config) NewSource(env component.Env) (component.Source, error) {
-	if c.encoding.Unit() != 1 {
-		return nil, &component.KeyError{Key: "encoding", Err: fmt.Errorf("%s: characters of several bytes each are not supported", c.encoding.Name()), Hint: "use UTF-8 or a set whose line feed is one byte"}
-	}
-	return &source{config: *c, log: env.Log, open: env.Metrics.Counter("OpenConnectionCount")}, nil
+	return &source{cfg: c, env: env}, nil
 }
 
 type source struct {
-	config
-	log  *slog.Logger
-	open *atomic.Int64
+	cfg *config
+	env component.Env
 
-	mu sync.Mutex
-	ln net.Listener
+	mu       sync.Mutex
+	listener net.Listener
+	conns    map[net.Conn]struct{}
+	handlers sync.WaitGroup
 }
 
-// Retry is none: the client waits for its answer.
+// Retry implements component.Retrier: the client waits for an answer.
 func (s *source) Retry() component.RetryPolicy { return component.RetryPolicy{Once: true} }
 
 func (s *source) Start(ctx context.Context) error {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.bind, strconv.Itoa(s.port)))
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.cfg.bind, strconv.Itoa(s.cfg.port)))
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen for lines: %w (check bind and port; another process may have the port)", err)
 	}
 	s.mu.Lock()
-	s.ln = ln
+	s.listener, s.conns = l, make(map[net.Conn]struct{})
 	s.mu.Unlock()
-	s.log.Info("listening", "addr", ln.Addr().String())
+	s.env.Log.Info("listening", "address", l.Addr().String())
 	return nil
 }
 
-func (s *source) Stop(context.Context) error {
+// Stop closes the port and all connections and waits for their goroutines.
+func (s *source) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ln == nil {
+	if s.listener != nil {
+		s.listener.Close()
+		s.listener = nil
+	}
+	for c := range s.conns {
+		c.Close()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { s.handlers.Wait(); close(done) }()
+	select {
+	case <-done:
 		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for connections to end: %w", ctx.Err())
 	}
-	err := s.ln.Close()
-	s.ln = nil
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("close the listener: %w", err)
-	}
-	return nil
 }
 
-// addr is where the source listens.
-func (s *source) addr() net.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ln.Addr()
-}
-
-// Run accepts connections until ctx ends, then waits for them: each ends the
-// lines that it has read.
 func (s *source) Run(ctx context.Context, out component.Output) error {
 	s.mu.Lock()
-	ln := s.ln
+	l := s.listener
 	s.mu.Unlock()
-	if ln == nil {
-		return errors.New("run: the source is not started")
+	if l == nil {
+		return errors.New("accept connections: the source was not started")
 	}
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	pause := 5 * time.Millisecond
-	for {
-		conn, err := ln.Accept()
-		if ctx.Err() != nil {
+	// The end of ctx closes the port and wakes the readers up; what they are
+	// in the middle of is answered.
+	defer context.AfterFunc(ctx, func() {
+		l.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			_ = c.SetReadDeadline(time.Unix(0, 1)) // an error means that it is closed
+		}
+	})()
+	defer s.handlers.Wait()
+	for pause := time.Duration(0); ; {
+		c, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
 			if err == nil {
-				_ = conn.Close()
+				c.Close()
 			}
 			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("accept: %w", err)
-		}
-		if err != nil { // too many open files, say
-			s.log.Warn("cannot accept a connection; trying again", "err", err)
+		case errors.Is(err, net.ErrClosed):
+			return nil // Stop
+		case err != nil: // out of file descriptors, perhaps: it may pass
+			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+			s.env.Log.Warn("accept connection; will be tried again", "pause", pause, "err", err)
+			s.env.Health(fmt.Errorf("accept connection: %w", err))
 			select {
-			case <-time.After(pause):
 			case <-ctx.Done():
+			case <-time.After(pause):
 			}
-			pause = min(2*pause, time.Second)
 			continue
 		}
-		pause = 5 * time.Millisecond
-		conns.Go(func() {
-			s.open.Add(1)
-			defer s.open.Add(-1)
-			c := connection{source: s, conn: conn, out: out}
-			c.serve(ctx)
+		if pause > 0 {
+			pause = 0
+			s.env.Health(nil)
+		}
+		s.mu.Lock()
+		if s.listener == nil { // stopped meanwhile
+			s.mu.Unlock()
+			c.Close()
+			return nil
+		}
+		s.conns[c] = struct{}{}
+		if ctx.Err() != nil { // too late for the AfterFunc to see it
+			_ = c.SetReadDeadline(time.Unix(0, 1))
+		}
+		s.mu.Unlock()
+		open := s.env.Metrics.Counter("OpenConnectionCount")
+		open.Add(1)
+		s.handlers.Go(func() {
+			defer open.Add(-1)
+			(&session{s: s, conn: c, out: out}).serve(ctx)
+			c.Close()
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
 		})
-	}
-}
-
-// connection reads lines, emits those that came together, and answers.
-type connection struct {
-	*source
-	conn net.Conn
-	out  component.Output
-	text []byte // a line decoded, when it is not UTF-8
-	ans  []byte
-}
-
-func (c *connection) serve(ctx context.Context) {
-	defer c.conn.Close()
-	defer func() {
-		if r := recover(); r != nil {
-			c.log.Error("a connection failed", "remote", c.conn.RemoteAddr(), "panic", r)
-		}
-	}()
-	// The end of the agent wakes a read that waits.
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Now()) })
-	defer stop()
-
-	// A line of max-line-length characters always fits; a character has up to
-	// four bytes.
-	buf := make([]byte, max(4*c.maxLine+1, 16<<10))
-	have := 0
-	for {
-		n, err := c.conn.Read(buf[have:])
-		have += n
-		used, ok := c.lines(ctx, buf[:have])
-		if !ok {
-			return
-		}
-		have = copy(buf, buf[used:have])
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF), ctx.Err() != nil:
-			return // what has no line feed is not a line
-		default:
-			c.log.Debug("a connection broke", "remote", c.conn.RemoteAddr(), "err", err)
-			return
-		}
-	}
-}
-
-// lines emits the whole lines in p and answers them. It returns how much of p
-// it used, and false when the connection is to end.
-func (c *connection) lines(ctx context.Context, p []byte) (used int, ok bool) {
-	b := c.out.NewBatch()
-	tooLong := false
-	for {
-		end := bytes.IndexByte(p[used:], '\n')
-		if end < 0 {
-			tooLong = c.tooLong(p[used:], 0)
-			break
-		}
-		line := p[used : used+end]
-		if tooLong = c.tooLong(line, 1); tooLong {
-			break
-		}
-		used += end + 1
-		if c.encoding.IsUTF8() {
-			b.Append(bytes.ToValidUTF8(line, []byte("\uFFFD")))
-		} else {
-			// Replace never fails.
-			c.text, _ = c.encoding.AppendUTF8(c.text[:0], line, charset.Replace)
-			b.Append(c.text)
-		}
-	}
-	c.ans = c.ans[:0]
-	if n := b.Len(); n == 0 {
-		b.Release()
-	} else {
-		c.emit(ctx, b, n)
-	}
-	if tooLong {
-		c.ans = fmt.Appendf(c.ans, "FAILED: Event exceeds the maximum length (%d chars, including newline)\n", c.maxLine)
-	}
-	if len(c.ans) > 0 {
-		// A client that reads no answers must not hold the stop up for ever.
-		_ = c.conn.SetWriteDeadline(time.Now().Add(30 * time.Second))
-		if _, err := c.conn.Write(c.ans); err != nil {
-			c.log.Debug("cannot answer", "remote", c.conn.RemoteAddr(), "err", err)
-			return used, false
-		}
-	}
-	return used, !tooLong
-}
-
-// tooLong says whether a line, with extra more characters, is over the limit.
-func (c *connection) tooLong(line []byte, extra int) bool {
-	if len(line)+extra <= c.maxLine {
-		return false
-	}
-	n := extra
-	for len(line) > 0 && n <= c.maxLine {
-		_, size := c.encoding.Next(line)
-		line = line[size:]
-		n++
-	}
-	return n > c.maxLine
-}
-
-func (c *connection) emit(ctx context.Context, b *event.Batch, n int) {
-	err := c.out.Emit(context.WithoutCancel(ctx), b)
-	if err != nil {
-		c.log.Warn("lines were refused", "lines", n, "remote", c.conn.RemoteAddr(), "err", err)
-		for range n {
-			c.ans = fmt.Appendf(c.ans, "FAILED: %s\n", bytes.ReplaceAll([]byte(err.Error()), []byte("\n"), []byte(" ")))
-		}
-		return
-	}
-	if c.ack {
-		for range n {
-			c.ans = append(c.ans, "OK\n"...)
-		}
 	}
 }

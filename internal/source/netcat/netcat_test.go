@@ -2,11 +2,12 @@ package netcat
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -16,147 +17,315 @@ import (
 	"github.com/sluice-data/sluice/event"
 )
 
-func open(t *testing.T, out *componenttest.Output, props ...string) (addr string, run *componenttest.Running) {
+func start(t testing.TB, out component.Output, props ...string) (*source, *componenttest.Running) {
 	t.Helper()
-	src := componenttest.Source(t, componenttest.QuietEnv(), "netcat", append([]string{"bind=127.0.0.1", "port=0"}, props...)...)
-	run = componenttest.Run(t, src, out)
-	return src.(*source).addr().String(), run
+	env, _ := componenttest.Env(t)
+	src := componenttest.Source(t, env, "netcat", append([]string{"bind=127.0.0.1", "port=0"}, props...)...).(*source)
+	return src, componenttest.Run(t, src, out)
 }
 
-// talk sends text, half-closes, and returns all answers.
-func talk(t *testing.T, addr, text string) string {
+func dial(t testing.TB, s *source) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	s.mu.Lock()
+	addr := s.listener.Addr().String()
+	s.mu.Unlock()
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, text); err != nil {
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// talk sends the text, ends the sending side and returns all answers.
+func talk(t testing.TB, s *source, text string) string {
+	t.Helper()
+	c := dial(t, s)
+	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	ans, err := io.ReadAll(conn)
+	p, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(ans)
+	return string(p)
 }
 
-func TestNetcat(t *testing.T) {
-	long := strings.Repeat("x", 20)
-	const over = "FAILED: Event exceeds the maximum length (20 chars, including newline)\n"
+const tooLong = "FAILED: Event exceeds the maximum length (10 chars, including newline)\n"
+
+func TestLines(t *testing.T) {
 	for _, tt := range []struct {
-		name, send, answer string
-		props              []string
-		want               []string
+		name   string
+		props  []string
+		in     string
+		bodies []string
+		answer string
 	}{
-		{"lines", "hello\r\n\nworld\n", "OK\nOK\nOK\n", nil, []string{"hello\r", "", "world"}},
-		{"no line feed at the end", "a\nb", "OK\n", nil, []string{"a"}},
-		{"without answers", "a\nb\n", "", []string{"ack-every-event=false"}, []string{"a", "b"}},
-		{"just fits", long[:19] + "\n", "OK\n", []string{"max-line-length=20"}, []string{long[:19]}},
-		{"too long", "a\n" + long + "\nb\n", "OK\n" + over, []string{"max-line-length=20"}, []string{"a"}},
-		{"too long without an end", long + "x", over, []string{"max-line-length=20"}, nil},
-		{"characters, not bytes", strings.Repeat("é", 19) + "\n", "OK\n", []string{"max-line-length=20"}, []string{strings.Repeat("é", 19)}},
-		{"bad UTF-8", "a\xffb\n", "OK\n", nil, []string{"a\uFFFDb"}},
-		{"another charset", "caf\xe9\n", "OK\n", []string{"encoding=ISO-8859-1"}, []string{"café"}},
+		{"one", nil, "hello\n", []string{"hello"}, "OK\n"},
+		{"several", nil, "a\nb\nc\n", []string{"a", "b", "c"}, "OK\nOK\nOK\n"},
+		{"carriage return stays", nil, "hello\r\n", []string{"hello\r"}, "OK\n"},
+		{"empty line", nil, "\n\n", []string{"", ""}, "OK\nOK\n"},
+		{"unterminated", nil, "a\nb", []string{"a"}, "OK\n"},
+		{"no acks", []string{"ack-every-event=false"}, "a\nb\n", []string{"a", "b"}, ""},
+		{"just fits", []string{"max-line-length=10"}, "123456789\n", []string{"123456789"}, "OK\n"},
+		{"too long", []string{"max-line-length=10"}, "a\n1234567890\nb\n", []string{"a"}, "OK\n" + tooLong},
+		{"too long without end", []string{"max-line-length=10"}, "a\n" + strings.Repeat("x", 100_000), []string{"a"}, "OK\n" + tooLong},
+		{"too long without acks", []string{"max-line-length=10", "ack-every-event=false"}, "a\n1234567890\n", []string{"a"}, tooLong},
+		{"characters", []string{"max-line-length=10"}, "한글한글한글한글한\n😀😀😀😀a\n", []string{"한글한글한글한글한", "😀😀😀😀a"}, "OK\nOK\n"},
+		{"too many characters", []string{"max-line-length=10"}, "😀😀😀😀😀\n", []string{}, tooLong},
+		{"malformed", nil, "a\xffb\n", []string{"a�b"}, "OK\n"},
+		{"encoding", []string{"encoding=EUC-KR"}, "\xc7\xd1\xb1\xdb\n", []string{"한글"}, "OK\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out := componenttest.NewOutput()
-			addr, run := open(t, out, tt.props...)
-			if got := talk(t, addr, tt.send); got != tt.answer {
-				t.Errorf("answer %q, want %q", got, tt.answer)
+			s, r := start(t, out, tt.props...)
+			if got := talk(t, s, tt.in); got != tt.answer {
+				t.Errorf("answers %q, want %q", got, tt.answer)
 			}
-			run.Stop()
-			if got := out.Bodies(); !slices.Equal(got, tt.want) {
-				t.Errorf("bodies %q, want %q", got, tt.want)
+			if got := out.Bodies(); !reflect.DeepEqual(got, tt.bodies) {
+				t.Errorf("events %q, want %q", got, tt.bodies)
+			}
+			r.Stop()
+			if n := out.Pool().Outstanding(); n != 0 {
+				t.Errorf("%d blocks leaked", n)
 			}
 		})
 	}
 }
 
-func TestRefusedLinesAreAnsweredWithFailed(t *testing.T) {
+// Lines in many pieces, and more of them than a block or a batch holds.
+func TestPieces(t *testing.T) {
 	out := componenttest.NewOutput()
-	out.FailWith(func(emit int, _ *event.Batch) error {
-		if emit == 0 {
-			return errors.New("channel is full")
+	s, _ := start(t, out, "max-line-length=5000")
+	var text strings.Builder
+	var want []string
+	for i := range 3000 {
+		want = append(want, fmt.Sprint(i, strings.Repeat("x", i%3000)))
+		text.WriteString(want[i] + "\n")
+	}
+	c := dial(t, s)
+	go func() {
+		for p := text.String(); len(p) > 0; {
+			n := min(len(p), 1+len(p)%7001)
+			if _, err := io.WriteString(c, p[:n]); err != nil {
+				return
+			}
+			p = p[n:]
 		}
-		return nil
-	})
-	addr, run := open(t, out)
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	p, err := io.ReadAll(c)
+	if err != nil || string(p) != strings.Repeat("OK\n", len(want)) {
+		t.Errorf("%d bytes of answers, %v", len(p), err)
 	}
-	defer conn.Close()
-	r := bufio.NewReader(conn)
-	var answers []string
-	for range 2 {
-		fmt.Fprintf(conn, "line\n")
-		a, err := r.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
+	if got := out.Bodies(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%d events", len(got))
+	}
+	for _, b := range out.Batches() {
+		if len(b) > maxBatch {
+			t.Fatalf("a batch of %d", len(b))
 		}
-		answers = append(answers, a)
-	}
-	if !strings.HasPrefix(answers[0], "FAILED: ") || !strings.Contains(answers[0], "full") || answers[1] != "OK\n" {
-		t.Errorf("answers %q", answers)
-	}
-	run.Stop() // with the connection still open
-	if got := out.Bodies(); !slices.Equal(got, []string{"line"}) {
-		t.Errorf("bodies %q", got)
 	}
 }
 
-func TestManyConnections(t *testing.T) {
+// A client that waits for each answer gets it.
+func TestDialogue(t *testing.T) {
 	out := componenttest.NewOutput()
-	addr, run := open(t, out)
-	var wg sync.WaitGroup
-	for c := range 20 {
-		wg.Go(func() {
-			var sb strings.Builder
-			for i := range 500 {
-				fmt.Fprintf(&sb, "%d-%d\n", c, i)
+	s, _ := start(t, out)
+	c := dial(t, s)
+	r := bufio.NewReader(c)
+	for i := range 100 {
+		if _, err := fmt.Fprintf(c, "line %d\n", i); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := r.ReadString('\n'); a != "OK\n" || err != nil {
+			t.Fatalf("%q, %v", a, err)
+		}
+	}
+	if n := len(out.Events()); n != 100 {
+		t.Errorf("%d events", n)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	full := fmt.Errorf("channel c1: %w", component.ErrFull)
+	fullText := "FAILED: channel c1: " + component.ErrFull.Error() + "\n"
+	for _, tt := range []struct {
+		name   string
+		in     string
+		fail   func(emit int, b *event.Batch) error
+		bodies []string
+		answer string
+	}{
+		{"one line", "a\n", func(int, *event.Batch) error { return errors.New("no\r\nroom") }, []string{}, "FAILED: no  room\n"},
+		{"room for two", "a\nb\nc\nd\n", func(emit int, b *event.Batch) error {
+			if b.Len() > 1 || emit > 2 {
+				return full
 			}
-			if got := talk(t, addr, sb.String()); got != strings.Repeat("OK\n", 500) {
-				t.Errorf("connection %d: %d bytes of answers", c, len(got))
+			return nil
+		}, []string{"a", "b"}, "OK\nOK\n" + fullText + fullText},
+		{"one bad line", "a\nb\nc\n", func(_ int, b *event.Batch) error {
+			for i := range b.Events() {
+				if string(b.Events()[i].Body) == "b" {
+					return errors.New("interceptor i1: b")
+				}
+			}
+			return nil
+		}, []string{"a", "c"}, "OK\nFAILED: interceptor i1: b\nOK\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := componenttest.NewOutput()
+			out.FailWith(tt.fail)
+			s, _ := start(t, out)
+			if got := talk(t, s, tt.in); got != tt.answer {
+				t.Errorf("answers %q, want %q", got, tt.answer)
+			}
+			if got := out.Bodies(); !reflect.DeepEqual(got, tt.bodies) {
+				t.Errorf("events %q, want %q", got, tt.bodies)
+			}
+		})
+	}
+}
+
+func TestManyClients(t *testing.T) {
+	out := componenttest.NewOutput()
+	s, r := start(t, out)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			c := dial(t, s)
+			defer c.Close()
+			rd := bufio.NewReader(c)
+			for j := range 20 {
+				if _, err := fmt.Fprintf(c, "%d %d\n", i, j); err != nil {
+					t.Error(err)
+					return
+				}
+				if a, err := rd.ReadString('\n'); a != "OK\n" || err != nil {
+					t.Errorf("%q, %v", a, err)
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
-	run.Stop()
-	next := make([]int, 20)
-	for _, body := range out.Bodies() {
-		var c, i int
-		if _, err := fmt.Sscanf(body, "%d-%d", &c, &i); err != nil || next[c] != i {
-			t.Fatalf("%q is out of order", body)
+	r.Stop()
+	next := map[string]int{}
+	for _, b := range out.Bodies() {
+		var i, j int
+		if _, err := fmt.Sscan(b, &i, &j); err != nil {
+			t.Fatal(err)
 		}
-		next[c]++
+		if j != next[fmt.Sprint(i)] {
+			t.Fatalf("client %d: line %d out of order", i, j)
+		}
+		next[fmt.Sprint(i)]++
 	}
-	for c, n := range next {
-		if n != 500 {
-			t.Errorf("connection %d: %d lines", c, n)
-		}
+	if len(out.Events()) != 1000 {
+		t.Errorf("%d events", len(out.Events()))
+	}
+	if n := s.env.Metrics.Counter("OpenConnectionCount").Load(); n != 0 {
+		t.Errorf("%d connections open", n)
 	}
 }
 
-func TestWrongSettings(t *testing.T) {
-	cfg, _ := componenttest.Config(t, component.KindSource, "netcat", "bind=127.0.0.1", "port=0", "encoding=UTF-16")
-	var ke *component.KeyError
-	if _, err := cfg.(component.SourceConfig).NewSource(componenttest.QuietEnv()); !errors.As(err, &ke) || ke.Key != "encoding" {
-		t.Errorf("UTF-16: %v", err)
+// The stop answers what is under way, closes idle connections and the port.
+func TestStop(t *testing.T) {
+	out := componenttest.NewOutput()
+	s, r := start(t, out)
+	idle := dial(t, s)
+	busy := dial(t, s)
+	if _, err := io.WriteString(idle, "hello\n"); err != nil {
+		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	out.Wait(t, 1)
+	out.Pause()
+	if _, err := io.WriteString(busy, "a\n"); err != nil {
+		t.Fatal(err)
+	}
+	out.WaitFor(t, "a line under way", func() bool { return out.Emits() == 2 })
+	r.Stop()
+	if p, err := io.ReadAll(busy); err != nil || !strings.HasPrefix(string(p), "FAILED: ") {
+		t.Errorf("answer %q, %v", p, err)
+	}
+	if p, err := io.ReadAll(idle); err != nil || string(p) != "OK\n" {
+		t.Errorf("answer %q, %v", p, err)
+	}
+	if err := s.Stop(context.Background()); err != nil {
+		t.Errorf("stop again: %v", err)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	src := componenttest.Source(t, componenttest.QuietEnv(), "netcat", "bind=127.0.0.1", fmt.Sprintf("port=%d", ln.Addr().(*net.TCPAddr).Port))
-	if err := src.Start(t.Context()); err == nil {
-		t.Error("a busy port was not reported")
+	defer l.Close()
+	env, _ := componenttest.Env(t)
+	src := componenttest.Source(t, env, "org.apache.flume.source.NetcatSource", "bind=127.0.0.1", fmt.Sprint("port=", l.Addr().(*net.TCPAddr).Port))
+	if err := src.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "listen for lines") {
+		t.Errorf("%v", err)
 	}
-	if err := src.Stop(t.Context()); err != nil {
-		t.Errorf("stop without start: %v", err)
+	if err := src.Stop(context.Background()); err != nil {
+		t.Error(err)
 	}
+	if !src.(component.Retrier).Retry().Once {
+		t.Error("a client would wait for ever")
+	}
+	_, fs := componenttest.Decode(t, component.KindSource, "netcat", "bind=x", "port=70000", "encoding=UTF-16")
+	if len(fs) != 2 || !fs[0].Error || !fs[1].Error {
+		t.Errorf("%+v", fs)
+	}
+}
+
+// FuzzSession feeds a connection byte by byte or at once.
+func FuzzSession(f *testing.F) {
+	f.Add([]byte("a\nbb\n\xff\nccc"), uint8(4), uint8(2))
+	f.Add([]byte("한글\n😀\n"), uint8(3), uint8(1))
+	f.Fuzz(func(t *testing.T, p []byte, maxLine, piece uint8) {
+		if maxLine == 0 || piece == 0 {
+			return
+		}
+		out := componenttest.NewOutput()
+		cfg := new(config)
+		cfg.Fields()
+		cfg.maxLine = int(maxLine)
+		client, server := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = io.Copy(io.Discard, client)
+		}()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			(&session{s: &source{cfg: cfg, env: componenttest.QuietEnv()}, conn: server, out: out}).serve(context.Background())
+			server.Close()
+		}()
+		var sent []byte
+		for len(p) > 0 {
+			n := min(len(p), int(piece))
+			if _, err := client.Write(p[:n]); err != nil {
+				break
+			}
+			sent = append(sent, p[:n]...)
+			p = p[n:]
+		}
+		client.Close()
+		<-served
+		<-done
+		lines := strings.Split(string(sent), "\n")
+		for i, b := range out.Bodies() {
+			if want := strings.ToValidUTF8(lines[i], ""); strings.ToValidUTF8(strings.ReplaceAll(b, "�", ""), "") != strings.ReplaceAll(want, "�", "") {
+				t.Fatalf("line %d: %q, want %q", i, b, lines[i])
+			}
+		}
+		if n := out.Pool().Outstanding(); n != 0 {
+			t.Fatalf("%d blocks leaked", n)
+		}
+	})
 }

@@ -1,55 +1,119 @@
 package seq
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"reflect"
+	"strings"
 	"testing"
 
+	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/component/componenttest"
 	"github.com/sluice-data/sluice/event"
 )
 
-func TestSeq(t *testing.T) {
-	for _, batch := range []int{1, 3, 100} {
-		src := componenttest.Source(t, componenttest.QuietEnv(), "seq", fmt.Sprintf("batchSize=%d", batch), "totalEvents=10")
+func TestNumbers(t *testing.T) {
+	for _, tt := range []struct {
+		props []string
+		want  [][]string
+	}{
+		{[]string{"totalEvents=3"}, [][]string{{"0"}, {"1"}, {"2"}}},
+		{[]string{"totalEvents=5", "batchSize=2"}, [][]string{{"0", "1"}, {"2", "3"}, {"4"}}},
+		{[]string{"totalEvents=2", "batchSize=2"}, [][]string{{"0", "1"}}},
+	} {
 		out := componenttest.NewOutput()
-		run := componenttest.Run(t, src, out)
-		out.Wait(t, 10)
-		run.Stop()
-		var want []string
-		for i := range 10 {
-			want = append(want, fmt.Sprint(i))
+		env, _ := componenttest.Env(t)
+		r := componenttest.Run(t, componenttest.Source(t, env, "seq", tt.props...), out)
+		n := 0
+		for _, b := range tt.want {
+			n += len(b)
 		}
-		if got := out.Bodies(); !slices.Equal(got, want) {
-			t.Errorf("batchSize %d: %q", batch, got)
-		}
+		out.Wait(t, n)
+		r.Stop()
+		var got [][]string
 		for _, b := range out.Batches() {
-			if len(b) > batch {
-				t.Errorf("a batch of %d events", len(b))
+			var bodies []string
+			for _, e := range b {
+				bodies = append(bodies, string(e.Body))
 			}
+			got = append(got, bodies)
+		}
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%v: %q, want %q", tt.props, got, tt.want)
 		}
 	}
 }
 
-// A refused batch comes again when the source is run again.
-func TestRefusedNumbersComeAgain(t *testing.T) {
-	src := componenttest.Source(t, componenttest.QuietEnv(), "seq", "batchSize=2", "totalEvents=6")
+func TestNone(t *testing.T) {
 	out := componenttest.NewOutput()
-	refuse := errors.New("refused")
+	env, _ := componenttest.Env(t)
+	componenttest.Run(t, componenttest.Source(t, env, "seq", "totalEvents=0"), out).Stop()
+	if n := out.Emits(); n != 0 {
+		t.Errorf("%d batches", n)
+	}
+}
+
+// A refusal that Emit gives up on: the same numbers come again.
+func TestRefused(t *testing.T) {
+	out := componenttest.NewOutput()
 	out.FailWith(func(emit int, _ *event.Batch) error {
-		if emit == 1 {
-			return refuse
+		if emit%2 == 1 {
+			return errors.New("no")
 		}
 		return nil
 	})
-	if err := src.Run(t.Context(), out); !errors.Is(err, refuse) {
-		t.Fatalf("run: %v", err)
+	env, _ := componenttest.Env(t)
+	src := componenttest.Source(t, env, "org.apache.flume.source.SequenceGeneratorSource", "batchSize=3")
+	for range 3 {
+		if err := src.Run(context.Background(), out); err == nil || !strings.Contains(err.Error(), "put the numbers from ") {
+			t.Fatalf("%v", err)
+		}
 	}
-	run := componenttest.Run(t, src, out)
-	out.Wait(t, 6)
-	run.Stop()
-	if got := out.Bodies(); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "5"}) {
+	var want []string
+	for i := range 9 {
+		want = append(want, fmt.Sprint(i))
+	}
+	if got := out.Bodies(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%q", got)
 	}
+}
+
+func TestConfig(t *testing.T) {
+	_, fs := componenttest.Decode(t, component.KindSource, "seq", "batchSize=0")
+	if len(fs) != 1 || !fs[0].Error {
+		t.Errorf("%+v", fs)
+	}
+	env, _ := componenttest.Env(t)
+	src := componenttest.Source(t, env, "seq", "backoffSleepIncrement=20", "maxBackoffSleep=10")
+	if p := src.(component.Retrier).Retry(); p.Initial > p.Max || p.Once {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	pool := event.NewPool()
+	s := &source{cfg: &config{batchSize: 1000, total: 1 << 62}}
+	n := testing.AllocsPerRun(20, func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := s.Run(ctx, &oneBatch{pool, cancel}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 50 { // of 1,000 events; the context and, under the race detector, pools
+		t.Errorf("%.1f allocations", n)
+	}
+}
+
+type oneBatch struct {
+	pool   *event.Pool
+	cancel func()
+}
+
+func (o *oneBatch) Pool() *event.Pool      { return o.pool }
+func (o *oneBatch) NewBatch() *event.Batch { return o.pool.NewBatch() }
+func (o *oneBatch) Emit(_ context.Context, b *event.Batch) error {
+	b.Release()
+	o.cancel()
+	return nil
 }
