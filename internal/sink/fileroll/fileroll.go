@@ -28,6 +28,7 @@ func init() {
 		Notes: "An existing file is never touched: where its name is taken the next number is used (Flume truncates it). " +
 			"A batch counts as delivered when the operating system has its bytes; they are forced to the disk when the file is rolled and when the sink stops. " +
 			"When a write fails (disk full) the file is cut back to the end of the last whole batch, so no torn or doubled line stays in it. " +
+			"A file that is removed under the sink is replaced by a new one (Flume writes on, to nowhere). " +
 			"As in Flume a file is opened at the start and at every roll, also when there are no events.",
 	}, func() component.SinkConfig { return new(config) })
 }
@@ -91,6 +92,7 @@ type file interface {
 	Truncate(size int64) error
 	Sync() error
 	Close() error
+	Unlinked() bool
 }
 
 // fileSystem is what tests replace to make writes fail.
@@ -103,7 +105,11 @@ type fileSystem interface {
 type osFS struct{}
 
 func (osFS) Create(path string) (file, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{File: f}, nil
 }
 
 func (osFS) Remove(path string) error { return os.Remove(path) }
@@ -246,6 +252,12 @@ func (s *sink) roll() error {
 	if s.file != nil && s.interval > 0 && s.now().Sub(s.opened) >= s.interval {
 		if err := s.close(); err != nil {
 			s.log.Error("rolling to a new file", "error", err)
+		}
+	}
+	if s.file != nil && s.file.Unlinked() {
+		s.log.Warn("the file was removed while it was written to: going on with a new one", "file", s.path)
+		if err := s.close(); err != nil {
+			s.log.Error("closing the removed file", "error", err)
 		}
 	}
 	if s.file == nil {

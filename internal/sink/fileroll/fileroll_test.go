@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -329,6 +330,22 @@ func TestRealDirectory(t *testing.T) {
 	if got := files(t, dir); !regexp.MustCompile(`^\d{13}-1=a\n$`).MatchString(got) {
 		t.Error(got)
 	}
+}
+
+func TestFileRemoved(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be removed here")
+	}
+	dir := t.TempDir()
+	s, _ := newSink(t, dir)
+	must(t, s.Start(bg))
+	must(t, s.Write(bg, events("a")))
+	must(t, os.Rename(filepath.Join(dir, "1795420523083-1"), filepath.Join(dir, "moved")))
+	must(t, s.Write(bg, events("b"))) // whoever moved it has it all
+	must(t, os.Remove(filepath.Join(dir, "moved")))
+	must(t, s.Write(bg, events("c")))
+	must(t, s.Stop(bg))
+	check(t, dir, "1795420523083-2=c\n")
 }
 
 func TestNoAllocation(t *testing.T) {
