@@ -822,3 +822,26 @@ func TestStopWithinAFile(t *testing.T) {
 		t.Errorf("%d events over both runs, want %d in order", len(got), len(want))
 	}
 }
+
+// The tracker names files as java.io.File does, or Flume would not go on.
+func TestJavaPath(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"/var//spool/", "/var/spool"}, {"./spool", "./spool"}, {"spool///x//", "spool/x"}, {"/", "/"}, {"/a/../b", "/a/../b"},
+	} {
+		if got := javaPath(tt.in); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.in, got, tt.want)
+		}
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &source{dir: "spool"}
+	for _, tt := range []struct{ target, want string }{
+		{"spool/a", "spool/a"}, {wd + "/spool/sub/a", "spool/sub/a"}, {"./spool/a", "spool/a"}, {"/other/a", "/other/a"},
+	} {
+		if got := s.localPath(tt.target); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.target, got, tt.want)
+		}
+	}
+}
