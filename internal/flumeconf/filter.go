@@ -38,6 +38,9 @@ type FilterOptions struct {
 var filterRef = regexp.MustCompile(`\$\{([^\s\[\]{}$]+)\[(?:([-_a-zA-Z0-9]+)|'([-_a-zA-Z0-9]+)'|"([-_a-zA-Z0-9]+)")\]\}`)
 
 func isFilterRef(text string) bool {
+	if !strings.HasSuffix(text, "]}") {
+		return false
+	}
 	loc := filterRef.FindStringIndex(text)
 	return loc != nil && loc[0] == 0 && loc[1] == len(text)
 }

@@ -157,11 +157,13 @@ func (s *substituter) expand(text string, stack []string) (string, error) {
 	}
 	var out strings.Builder
 	for i := 0; i < len(text); {
-		if !strings.HasPrefix(text[i:], "${") {
-			out.WriteByte(text[i])
-			i++
-			continue
+		next := strings.Index(text[i:], "${")
+		if next < 0 {
+			out.WriteString(text[i:])
+			break
 		}
+		out.WriteString(text[i : i+next])
+		i += next
 		if i > 0 && text[i-1] == '$' {
 			// $${ is an escaped ${: drop the first $, which is already out.
 			out.WriteString("{")
@@ -229,19 +231,23 @@ func (s *substituter) nested(name, text string, stack []string) (string, error) 
 // closing finds the brace that closes the variable whose name begins at i.
 func closing(text string, i int) int {
 	depth := 0
-	for ; i < len(text); i++ {
+	for {
+		next := strings.IndexAny(text[i:], "$}")
+		if next < 0 {
+			return -1
+		}
+		i += next
 		switch {
 		case strings.HasPrefix(text[i:], "${"):
 			depth++
 			i++
+		case text[i] == '}' && depth == 0:
+			return i
 		case text[i] == '}':
-			if depth == 0 {
-				return i
-			}
 			depth--
 		}
+		i++
 	}
-	return -1
 }
 
 // lookup resolves one name. Text from the environment or a system property is
