@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ const notes = `- Every line is answered, in order: ` + "`OK`" + ` when all requi
 - Lines that arrive together are put into the channels together, up to 100 at once; Flume puts each alone. If such a batch is refused its lines are tried one by one, so a channel with room for some of them takes these. After the first line that finds a channel full, the others of that batch fail without being tried. With several channels a line that one of them took before another refused it is a duplicate when it is tried again, as in Flume.
 - A line longer than ` + "`max-line-length`" + ` is answered with ` + "`FAILED`" + ` and the connection is closed, after the lines before it were handled. What follows the last line feed when a client hangs up is dropped.
 - A client that does not read its answers for a minute is disconnected.
-- ` + "`encoding`" + ` must be a character set in which a line feed is one byte (not UTF-16). Malformed bytes become U+FFFD.`
+- ` + "`encoding`" + ` must be a character set in which a line feed is one byte (not UTF-16). Malformed bytes become U+FFFD.
+- On a stop the lines that were read are still delivered and answered. Flume's source has no counters, this one has.`
 
 func init() {
 	component.RegisterSource(component.Info{
@@ -160,12 +162,18 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 		open := s.env.Metrics.Counter("OpenConnectionCount")
 		open.Add(1)
 		s.handlers.Go(func() {
-			defer open.Add(-1)
+			defer func() {
+				open.Add(-1)
+				c.Close()
+				s.mu.Lock()
+				delete(s.conns, c)
+				s.mu.Unlock()
+				// One client's input must not end the process.
+				if r := recover(); r != nil {
+					s.env.Log.Error("a connection failed", "client", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
+				}
+			}()
 			(&session{s: s, conn: c, out: out}).serve(ctx)
-			c.Close()
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
 		})
 	}
 }

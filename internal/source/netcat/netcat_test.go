@@ -247,15 +247,44 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.WaitFor(t, "a line under way", func() bool { return out.Emits() == 2 })
-	r.Stop()
-	if p, err := io.ReadAll(busy); err != nil || !strings.HasPrefix(string(p), "FAILED: ") {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.Stop()
+	}()
+	// The idle connection ends while the other one is still waited for.
+	if p, err := io.ReadAll(idle); err != nil || string(p) != "OK\n" {
 		t.Errorf("answer %q, %v", p, err)
 	}
-	if p, err := io.ReadAll(idle); err != nil || string(p) != "OK\n" {
+	out.Resume()
+	<-stopped
+	if p, err := io.ReadAll(busy); err != nil || string(p) != "OK\n" {
 		t.Errorf("answer %q, %v", p, err)
 	}
 	if err := s.Stop(context.Background()); err != nil {
 		t.Errorf("stop again: %v", err)
+	}
+}
+
+// A panic below a connection ends that connection and nothing else.
+func TestPanic(t *testing.T) {
+	out := componenttest.NewOutput()
+	out.FailWith(func(emit int, _ *event.Batch) error {
+		if emit == 0 {
+			panic("an interceptor's bug")
+		}
+		return nil
+	})
+	s, r := start(t, out)
+	if got := talk(t, s, "a\n"); got != "" {
+		t.Errorf("answer %q", got)
+	}
+	if got := talk(t, s, "b\n"); got != "OK\n" {
+		t.Errorf("answer %q", got)
+	}
+	r.Stop()
+	if n := out.Pool().Outstanding(); n != 0 {
+		t.Errorf("%d blocks leaked", n)
 	}
 }
 

@@ -166,7 +166,7 @@ func (c *session) put(ctx context.Context, lines [][]byte) {
 		switch {
 		case err == nil:
 			c.accepted()
-		case errors.Is(err, component.ErrFull) || ctx.Err() != nil:
+		case errors.Is(err, component.ErrFull):
 			// It would be the same for the others, which moreover must not
 			// overtake this one.
 			for range lines[i:] {
@@ -190,7 +190,9 @@ func (c *session) emit(ctx context.Context, lines [][]byte) error {
 			b.Append(c.text)
 		}
 	}
-	return c.out.Emit(ctx, b)
+	// What was read before a stop is still delivered and answered: the
+	// channel's keep-alive bounds it, as Emit does not try twice.
+	return c.out.Emit(context.WithoutCancel(ctx), b)
 }
 
 func (c *session) accepted() {

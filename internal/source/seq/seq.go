@@ -18,7 +18,8 @@ func init() {
 		Doc:     "Emits the numbers 0, 1, 2, … as bodies, as fast as the channels take them.",
 		Notes: "- A batch that a channel refuses is offered again as it is, so no number is left out and none changes its place. Flume tries again without a pause; here the pause doubles from `backoffSleepIncrement` to `maxBackoffSleep`.\n" +
 			"- The count begins at 0 when the source is made, also after a reload, and goes on when it is only restarted after an error.\n" +
-			"- After `totalEvents` the source idles without polling.",
+			"- After `totalEvents` the source idles without polling.\n" +
+			"- Events count as received, too; in Flume only as accepted.",
 	}, func() component.SourceConfig { return new(config) })
 }
 
@@ -35,9 +36,9 @@ func (c *config) Fields() []component.Field {
 			Describe("How many numbers are put into the channels at once."),
 		component.Int64("totalEvents", &c.total, math.MaxInt64).In("events").
 			Describe("How many numbers to emit altogether. 0 or less: none."),
-		component.Duration("backoffSleepIncrement", &c.increment, time.Millisecond, time.Second).Min(1).
-			Describe("The first pause after a channel refused a batch. It doubles."),
-		component.Duration("maxBackoffSleep", &c.maximum, time.Millisecond, 5*time.Second).Min(1).
+		component.Duration("backoffSleepIncrement", &c.increment, time.Millisecond, time.Second).Min(0).
+			Describe("The first pause after a channel refused a batch. It doubles. At least 1 ms is waited."),
+		component.Duration("maxBackoffSleep", &c.maximum, time.Millisecond, 5*time.Second).Min(0).
 			Describe("The longest pause."),
 	}
 }
@@ -56,7 +57,8 @@ func (s *source) BatchSize() int { return s.cfg.batchSize }
 
 // Retry implements component.Retrier.
 func (s *source) Retry() component.RetryPolicy {
-	return component.RetryPolicy{Initial: min(s.cfg.increment, s.cfg.maximum), Max: s.cfg.maximum}
+	longest := max(s.cfg.maximum, time.Millisecond) // 0 would be a busy loop
+	return component.RetryPolicy{Initial: min(max(s.cfg.increment, time.Millisecond), longest), Max: longest}
 }
 
 func (s *source) Start(context.Context) error { return nil }

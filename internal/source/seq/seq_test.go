@@ -89,6 +89,10 @@ func TestConfig(t *testing.T) {
 	if p := src.(component.Retrier).Retry(); p.Initial > p.Max || p.Once {
 		t.Errorf("%+v", p)
 	}
+	src = componenttest.Source(t, env, "seq", "backoffSleepIncrement=0", "maxBackoffSleep=0")
+	if p := src.(component.Retrier).Retry(); p.Initial <= 0 || p.Max <= 0 {
+		t.Errorf("a busy loop: %+v", p)
+	}
 }
 
 func TestAllocations(t *testing.T) {
