@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -70,11 +71,13 @@ const (
 
 // Run implements component.Source.
 func (s *source) Run(ctx context.Context, out component.Output) error {
-	cl, err := kgo.NewClient(s.opts...)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	cl, err := kgo.NewClient(append(slices.Clip(s.opts), kgo.WithContext(life))...)
 	if err != nil {
 		return fmt.Errorf("make the Kafka client: %w", err)
 	}
-	defer s.leave(cl)
+	defer s.leave(cl, end)
 	s.offsets = make(map[string]map[int32]kgo.EpochOffset)
 	s.got, s.commits = 0, 0
 	for {
@@ -98,7 +101,7 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 
 // leave leaves the group, so that its other members need not wait for the
 // session to time out, and closes the client.
-func (s *source) leave(cl *kgo.Client) {
+func (s *source) leave(cl *kgo.Client, end func()) {
 	clear(s.recs)
 	s.recs = s.recs[:0]
 	cl.AllowRebalance()
@@ -107,6 +110,7 @@ func (s *source) leave(cl *kgo.Client) {
 	if err := cl.LeaveGroupContext(ctx); err != nil {
 		s.log.Warn("leaving the consumer group failed: its members wait until the session times out", "group", s.consumer.Group, "error", err)
 	}
+	end() // or closing would wait for a broker that is silent
 	cl.CloseAllowingRebalance()
 }
 

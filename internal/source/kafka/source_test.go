@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
 	"github.com/sluice-data/sluice/component"
@@ -431,9 +432,30 @@ func TestBrokerRestarts(t *testing.T) {
 		// At least once: what was not committed when the broker went may come twice.
 		until(t, "an event", func() bool { return slices.Contains(out.bodies(t, i+1), fmt.Sprint(i)) })
 	}
-	stop()
+	// Stopping needs no broker.
 	c.Close()
+	stop()
 	goleak.VerifyNone(t, before)
+}
+
+// A broker that takes requests and answers none holds nobody up for longer than leaveTime.
+func TestSilentBroker(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	addr := c.ListenAddrs()[0]
+	produce(t, addr, records("t", 0, "a")...)
+	out := newOutput()
+	_, stop := start(t, addr, out, "kafka.topics=t", "kafka.consumer.request.timeout.ms=600000")
+	out.bodies(t, 1)
+	c.ControlKey(-1, func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return nil, nil, true
+	})
+	stop()
 }
 
 func TestNoBroker(t *testing.T) {
