@@ -97,6 +97,8 @@ SmartCar_Consumer.sources.DriverCarInfo_TopicSource.kafka.bootstrap.servers = @B
 SmartCar_Consumer.sources.DriverCarInfo_TopicSource.kafka.topics = SmartCar-Topic
 SmartCar_Consumer.sources.DriverCarInfo_TopicSource.kafka.consumer.group.id = SmartCar_Consumer
 SmartCar_Consumer.sources.DriverCarInfo_TopicSource.kafka.consumer.auto.offset.reset = earliest
+# A member that was killed holds its partition for so long.
+SmartCar_Consumer.sources.DriverCarInfo_TopicSource.kafka.consumer.session.timeout.ms = 10000
 SmartCar_Consumer.sources.DriverCarInfo_TopicSource.batchSize = 1000
 
 SmartCar_Consumer.channels.DriverCarInfo_FileChannel.type = memory

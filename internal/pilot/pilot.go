@@ -71,7 +71,7 @@ const (
 	agentGrace     = 40 * time.Second
 	simGrace       = 30 * time.Second
 	collectEvery   = 500 * time.Millisecond
-	drainStalled   = 30 * time.Second
+	drainStalled   = 45 * time.Second
 	drainQuiet     = 3 * time.Second
 	sizeCheckEvery = 5 * time.Second
 )
