@@ -1,7 +1,6 @@
 package spooldir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -582,83 +581,6 @@ func TestEmitFails(t *testing.T) {
 	}
 }
 
-// copyTree is what a crash leaves of dir at this moment.
-func copyTree(t testing.TB, dir, to string) {
-	t.Helper()
-	for _, f := range tree(t, dir) {
-		fi, err := os.Stat(dir + "/" + f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, to+"/"+f, read(t, dir+"/"+f))
-		if err := os.Chtimes(to+"/"+f, fi.ModTime(), fi.ModTime()); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// A crash at any Emit: nothing is lost, and where every position was due
-// nothing comes twice that was taken before.
-func TestCrashAtEveryEmit(t *testing.T) {
-	dir := t.TempDir()
-	var want []string
-	for f := range 3 {
-		var sb strings.Builder
-		for i := range 10 {
-			line := fmt.Sprintf("file %d line %d", f, i)
-			want = append(want, line)
-			fmt.Fprintln(&sb, line)
-		}
-		write(t, fmt.Sprintf("%s/f%d", dir, f), sb.String())
-		age(t, fmt.Sprintf("%s/f%d", dir, f), time.Duration(3-f)*time.Hour)
-	}
-	snaps := t.TempDir()
-	out := componenttest.NewOutput()
-	n := 0
-	delivered := 0
-	var before []int // events delivered at each snapshot
-	out.FailWith(func(emit int, b *event.Batch) error {
-		copyTree(t, dir, fmt.Sprintf("%s/%d", snaps, n))
-		n++
-		before = append(before, delivered)
-		delivered += b.Len()
-		return nil
-	})
-	env, _ := componenttest.Env(t)
-	src := componenttest.Source(t, env, "spooldir", "spoolDir="+dir, "batchSize=3", "pollDelay=1").(*source)
-	clock := time.Unix(1e9, 0)
-	src.now = func() time.Time { clock = clock.Add(storeEvery); return clock } // every position is due
-	r := componenttest.Run(t, src, out)
-	out.Wait(t, len(want))
-	r.Stop()
-
-	for i := range n {
-		snap := fmt.Sprintf("%s/%d", snaps, i)
-		// The tracker names the path it was made for.
-		if meta := snap + "/.flumespool/" + metaName; exists(meta) {
-			target, pos, err := readTracker(meta)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tr := tracker{path: meta}
-			if err := tr.store(strings.Replace(target, dir, snap, 1), pos, time.Now(), false); err != nil {
-				t.Fatal(err)
-			}
-			tr.close()
-		}
-		again, _ := drain(t, snap, "batchSize=3")
-		got := again.Bodies()
-		if !reflect.DeepEqual(got, want[before[i]:]) {
-			t.Errorf("after a crash at emit %d: %q, want %q", i, got, want[before[i]:])
-		}
-	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func TestShorterThanTracker(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/f", "a\nb\n")
@@ -707,72 +629,6 @@ func TestTrackerCannotBeWritten(t *testing.T) {
 		t.Errorf("health: %v", h.Last())
 	}
 	r.Stop()
-}
-
-func TestAllocations(t *testing.T) {
-	dir := t.TempDir()
-	line := []byte("20260101000000,X0001,60,60,60,60,A,1,1,1,1,80\n")
-	path := dir + "/f"
-	write(t, path, string(bytes.Repeat(line, 50_000)))
-	out := &nullOutput{pool: event.NewPool()}
-	s := newBenchSource(t, dir, "batchSize=1000", "fileHeader=true", "basenameHeader=true")
-	n := testing.AllocsPerRun(5, func() {
-		if err := s.consume(context.Background(), out, path); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(path+".COMPLETED", path); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if n > 500 { // for a file: none of 50,000 lines' own
-		t.Errorf("%.0f allocations for 50,000 lines", n)
-	}
-}
-
-func newBenchSource(tb testing.TB, dir string, props ...string) *source {
-	tb.Helper()
-	s := componenttest.Source(tb, componenttest.QuietEnv(), "spooldir", append([]string{"spoolDir=" + dir}, props...)...).(*source)
-	if err := s.Start(context.Background()); err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}
-
-// nullOutput releases what it gets.
-type nullOutput struct {
-	pool   *event.Pool
-	events int
-}
-
-func (o *nullOutput) Pool() *event.Pool      { return o.pool }
-func (o *nullOutput) NewBatch() *event.Batch { return o.pool.NewBatch() }
-func (o *nullOutput) Emit(_ context.Context, b *event.Batch) error {
-	o.events += b.Len()
-	b.Release()
-	return nil
-}
-
-func BenchmarkSpoolDirLines(b *testing.B) {
-	const lines = 300_000
-	dir := b.TempDir()
-	path := dir + "/day.log"
-	write(b, path, strings.Repeat("20260101000000,X0001,60,60,60,60,A,1,1,1,1,80\n", lines))
-	out := &nullOutput{pool: event.NewPool()}
-	s := newBenchSource(b, dir, "batchSize=1000")
-	b.SetBytes(lines * 46)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := s.consume(context.Background(), out, path); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.Rename(path+".COMPLETED", path); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if out.events%lines != 0 {
-		b.Fatalf("%d events", out.events)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/lines, "ns/line")
 }
 
 // A stop in the middle of a file takes effect between two batches, and the
