@@ -41,21 +41,22 @@ func (c *pilotCmd) Run(env *Env) error {
 	if err != nil {
 		return fmt.Errorf("find own executable: %w", err)
 	}
-	switch {
-	case c.For < 0:
-		return usageError(fmt.Errorf("--for is %v: give a duration, or leave it out to run until Ctrl-C", c.For))
-	case c.BurstEvery%(2*time.Second) != 0 || c.BurstEvery < 0:
-		return usageError(fmt.Errorf("--burst-every is %v: give a multiple of 2s, or 0", c.BurstEvery))
+	if c.BurstEvery%time.Second != 0 {
+		return usageError(fmt.Errorf("--burst-every is %v: give whole seconds", c.BurstEvery))
 	}
 	limit := c.MaxData << 20
 	if limit > 0 {
 		limit += int64(c.Days) * 1500 << 20
 	}
-	err = pilot.Run(env.Ctx, pilot.Options{
+	o := pilot.Options{
 		Exe: exe, For: c.For, Speed: c.Speed, Dir: c.Dir, Keep: c.Keep, Days: c.Days, Cars: c.Cars, Seed: c.Seed, Garbage: c.Garbage,
 		RecordBytes: c.RecordBytes, RotateBytes: c.RotateBytes, BurstEvery: int(c.BurstEvery / time.Second), Listen: c.Listen, Broker: c.Broker,
 		MaxData: limit, Stdout: env.Stdout, TTY: isTerminal(env.Stdout),
-	})
+	}
+	if err := o.Validate(); err != nil {
+		return usageError(err)
+	}
+	err = pilot.Run(env.Ctx, o)
 	if errors.Is(err, pilot.ErrUnbalanced) {
 		return &exitError{Code: ExitFailed}
 	}

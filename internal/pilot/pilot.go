@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -61,6 +62,27 @@ type Options struct {
 	TTY bool
 }
 
+// Validate names the first option that is out of its limits.
+func (o *Options) Validate() error {
+	switch {
+	case !(o.Speed > 0) || math.IsInf(o.Speed, 0):
+		return fmt.Errorf("speed is %v: give simulated seconds per second, more than 0", o.Speed)
+	case o.For < 0:
+		return fmt.Errorf("for is %v: give a duration, or leave it out to run until Ctrl-C", o.For)
+	case o.For > 0 && o.For.Seconds()*o.Speed < 1:
+		return fmt.Errorf("%v at speed %v is less than a simulated second: nothing would happen", o.For, o.Speed)
+	}
+	return o.simConfig().Validate()
+}
+
+// simConfig is what the simulator is to write.
+func (o *Options) simConfig() sim.Config {
+	return sim.Config{
+		Start: sim.FormatStamp(clockStart(o.For, o.Speed)), Days: o.Days, Cars: o.Cars, Seed: o.Seed, Garbage: o.Garbage,
+		RecordBytes: o.RecordBytes, RotateBytes: o.RotateBytes, BurstEvery: o.BurstEvery, Status: true, Driver: true,
+	}
+}
+
 // ErrUnbalanced is returned by Run when the ledger, which has been printed,
 // does not balance.
 var ErrUnbalanced = errors.New("the ledger does not balance")
@@ -87,6 +109,8 @@ type pilot struct {
 	col    *collector
 	con    *console
 	conf   confFiles
+	// temporary says that the directory is the run's own.
+	temporary bool
 
 	brokerProc, agentProc, consumerProc, simProc *child
 
@@ -101,13 +125,12 @@ type pilot struct {
 
 // Run runs a pilot to its end and returns nil when the ledger balances.
 func Run(ctx context.Context, o Options) (err error) {
-	p := &pilot{Options: o, phase: phaseStarting, began: time.Now(), con: newConsole(o.Stdout, o.TTY)}
-	temporary := o.Dir == ""
+	p := &pilot{Options: o, phase: phaseStarting, began: time.Now(), con: newConsole(o.Stdout, o.TTY), temporary: o.Dir == ""}
 	if err := p.prepare(); err != nil {
 		if p.page != nil {
 			err = errors.Join(err, p.page.close())
 		}
-		if temporary && p.Dir != "" {
+		if p.temporary && p.Dir != "" {
 			err = errors.Join(err, removeAll(p.Dir))
 		}
 		return err
@@ -122,7 +145,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 		p.setPhase(phase, message)
 		err = errors.Join(err, p.publish(), p.page.close())
-		if temporary && err == nil && !o.Keep {
+		if p.temporary && err == nil && !o.Keep {
 			err = removeAll(p.Dir)
 		} else {
 			p.con.say("The run's data are in %s", p.Dir)
@@ -154,8 +177,8 @@ func removeAll(dir string) error {
 
 // prepare makes the directories, takes the ports and opens the page.
 func (p *pilot) prepare() error {
-	if p.Speed <= 0 {
-		return fmt.Errorf("speed is %v: give simulated seconds per second, more than 0", p.Speed)
+	if err := p.Validate(); err != nil {
+		return err
 	}
 	var err error
 	if p.Dir == "" {
@@ -210,13 +233,16 @@ func (p *pilot) prepare() error {
 	p.plan(agentPort, consumerPort)
 	p.con.say("Page:   %s", p.page.url)
 	p.con.say("Broker: %s, topic %s", p.broker, p.layout.Topic)
-	p.con.say("Data:   %s", p.Dir)
+	if p.temporary && !p.Keep {
+		p.con.say("Data:   %s (removed when the ledger balances; --keep or --dir keep them)", p.Dir)
+	} else {
+		p.con.say("Data:   %s", p.Dir)
+	}
 	return nil
 }
 
 // plan describes the children.
 func (p *pilot) plan(agentPort, consumerPort int) {
-	p.start = clockStart(p.For, p.Speed)
 	mk := func(name string, args ...string) *child {
 		return &child{name: name, exe: p.Exe, args: func(int) []string { return args }, log: filepath.Join(p.layout.Logs, name+".log"), tell: p.tell}
 	}
@@ -231,15 +257,16 @@ func (p *pilot) plan(agentPort, consumerPort int) {
 	p.simProc = mk("simulator")
 	p.simProc.finite = true
 	p.simProc.args = func(n int) []string {
-		args := []string{"sim", "--dir", p.layout.Working, "--spool", p.layout.Spool, "--start", sim.FormatStamp(p.start),
-			"--speed", strconv.FormatFloat(p.Speed, 'g', -1, 64), "--days", strconv.Itoa(p.Days), "--cars", strconv.Itoa(p.Cars),
-			"--seed", strconv.FormatUint(p.Seed, 10), "--garbage", strconv.FormatFloat(p.Garbage, 'g', -1, 64),
-			"--record-bytes", strconv.Itoa(p.RecordBytes), "--rotate-bytes", strconv.FormatInt(p.RotateBytes, 10),
-			"--burst-every", strconv.Itoa(p.BurstEvery) + "s"}
+		c := p.simConfig()
+		args := []string{"sim", "--dir", p.layout.Working, "--spool", p.layout.Spool, "--start", c.Start,
+			"--speed", strconv.FormatFloat(p.Speed, 'g', -1, 64), "--days", strconv.Itoa(c.Days), "--cars", strconv.Itoa(c.Cars),
+			"--seed", strconv.FormatUint(c.Seed, 10), "--garbage", strconv.FormatFloat(c.Garbage, 'g', -1, 64),
+			"--record-bytes", strconv.Itoa(c.RecordBytes), "--rotate-bytes", strconv.FormatInt(c.RotateBytes, 10),
+			"--burst-every", strconv.Itoa(c.BurstEvery) + "s"}
 		if p.For > 0 {
 			// By the simulated clock, not the real one: a slow machine takes
 			// longer and writes the same bytes.
-			end := p.start + int64(p.Days)*86400 + int64(p.For.Seconds()*p.Speed)
+			end := clockStart(p.For, p.Speed) + int64(p.Days)*86400 + int64(p.For.Seconds()*p.Speed)
 			args = append(args, "--until", sim.FormatStamp(end))
 		}
 		if n == 0 {

@@ -220,8 +220,33 @@ func TestRefusesAUsedDirectory(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "old"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	err := Run(t.Context(), Options{Speed: 1, Dir: dir, Stdout: &bytes.Buffer{}})
+	err := Run(t.Context(), Options{Speed: 1, Cars: 1, Dir: dir, Stdout: &bytes.Buffer{}})
 	if err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	good := Options{Speed: 60, Cars: 100, For: time.Minute}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		change func(*Options)
+		want   string
+	}{
+		{func(o *Options) { o.Speed = 0 }, "speed"},
+		{func(o *Options) { o.For = -time.Second }, "for is"},
+		{func(o *Options) { o.For, o.Speed = time.Second, 0.5 }, "less than a simulated second"},
+		{func(o *Options) { o.Cars = 0 }, "cars"},
+		{func(o *Options) { o.Garbage = 7 }, "garbage"},
+		{func(o *Options) { o.BurstEvery = 3 }, "burst"},
+		{func(o *Options) { o.RecordBytes = 5000 }, "record bytes"},
+	} {
+		o := good
+		c.change(&o)
+		if err := o.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want an error with %q", err, c.want)
+		}
 	}
 }
