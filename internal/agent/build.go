@@ -47,7 +47,7 @@ type Agent struct {
 	unusable bool // an unknown type: Flume does not start such a file either
 
 	healthMu sync.Mutex
-	health   map[string]Condition
+	health   map[reporter]Condition
 	dropped  []Condition // components left out at load
 }
 
@@ -86,7 +86,7 @@ func Build(conf *flumeconf.Agent, opts Options) (*Agent, []flumeconf.Diagnostic)
 	if b.opts.Log == nil {
 		b.opts.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{Name: conf.Name, log: b.opts.Log, stopTime: opts.StopTimeout, pool: event.NewPool(), health: make(map[string]Condition)}
+	a := &Agent{Name: conf.Name, log: b.opts.Log, stopTime: opts.StopTimeout, pool: event.NewPool(), health: make(map[reporter]Condition)}
 	if a.stopTime <= 0 {
 		a.stopTime = DefaultStopTimeout
 	}
@@ -216,11 +216,11 @@ func own(c *flumeconf.Component) flumeconf.Props {
 }
 
 func (b *builder) env(kind, name string, m *component.Metrics) component.Env {
-	id := kind + " " + name
+	r := reporter{component: kind + " " + name, own: true}
 	return component.Env{
 		Agent: b.conf.Name, Name: name, Metrics: m,
 		Log:        b.opts.Log.With(kind, name),
-		Health:     func(err error) { b.agent.setHealth(id, err) },
+		Health:     func(err error) { b.agent.report(r, err) },
 		Properties: b.opts.Properties,
 	}
 }

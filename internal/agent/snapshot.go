@@ -13,19 +13,31 @@ type Condition struct {
 	Since     time.Time `json:"since"`
 }
 
-// setHealth reports (err) or clears (nil) a component's condition.
-func (a *Agent) setHealth(id string, err error) {
+// reporter tells conditions of one component apart by who reports them.
+type reporter struct {
+	component string // "sink k1"
+	own       bool   // the component itself; otherwise its runner
+}
+
+// setHealth reports (err) or clears (nil) a condition that a runner sees.
+func (a *Agent) setHealth(component string, err error) {
+	a.report(reporter{component: component}, err)
+}
+
+// report keeps one condition per reporter: a sink that delivers again must
+// not clear what the sink itself has said.
+func (a *Agent) report(r reporter, err error) {
 	a.healthMu.Lock()
 	defer a.healthMu.Unlock()
 	if err == nil {
-		delete(a.health, id)
+		delete(a.health, r)
 		return
 	}
-	c := Condition{Component: id, Message: err.Error(), Since: time.Now()}
-	if old, ok := a.health[id]; ok {
+	c := Condition{Component: r.component, Message: err.Error(), Since: time.Now()}
+	if old, ok := a.health[r]; ok {
 		c.Since = old.Since
 	}
-	a.health[id] = c
+	a.health[r] = c
 }
 
 // Health lists the conditions: components left out at load, then those of now.
@@ -36,7 +48,7 @@ func (a *Agent) Health() []Condition {
 	for _, c := range a.health {
 		cs = append(cs, c)
 	}
-	slices.SortStableFunc(cs[len(a.dropped):], func(x, y Condition) int { return cmp.Compare(x.Component, y.Component) })
+	slices.SortStableFunc(cs[len(a.dropped):], func(x, y Condition) int { return cmp.Or(cmp.Compare(x.Component, y.Component), x.Since.Compare(y.Since)) })
 	return cs
 }
 

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sluice-data/sluice/internal/admin"
@@ -83,6 +85,11 @@ func (c *agentCmd) Run(env *Env) error {
 	if c.Strict && flumeconf.Worst(findings) >= flumeconf.Warning {
 		return usageError(fmt.Errorf("agent %s does not start on a file with findings: --strict was given", c.Name))
 	}
+
+	// A reader of the logger sink's lines that goes away fails the writes, and
+	// their events stay in the channel; it must not end the process.
+	// (Ignore would do the same, but the commands of exec sources inherit it.)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	stopAdmin, err := monitoring(env.Ctx, props, a, log)
 	if err != nil {
