@@ -147,7 +147,9 @@ func TestCheckHandbook(t *testing.T) {
 			t.Skipf("SKIPPED: the handbook's agent files were not checked: %v (set SLUICE_SHARED)", err)
 		}
 		code, out, _ := runCLI("check", path)
-		if code != ExitOK || !strings.Contains(out, "agent SmartCar_Agent can start\n") || strings.Contains(out, "error: ") {
+		// The book's third stage already lists what only the fourth configures.
+		errors := strings.Count(out, "error: ") - strings.Count(out, "is listed but has no properties; it is left out")
+		if code != ExitOK || !strings.Contains(out, "agent SmartCar_Agent can start\n") || errors != 0 {
 			t.Errorf("stage %d: exit %d\n%s", stage+1, code, out)
 		}
 		notYet := strings.Contains(out, `.type: Flume's sink "hdfs" is not there yet`)

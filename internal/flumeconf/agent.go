@@ -286,14 +286,14 @@ func (r *rawAgent) assemble(agent, word string, kind Kind) ([]Component, []Diagn
 				hint = commaHint
 			}
 			ds = append(ds, list.At(Error, hint,
-				"%s %q is listed but has no properties; it is dropped", kind, name))
+				"%s %q is listed but has no properties; it is left out", kind, name))
 			continue
 		}
 		comp := Component{Kind: kind, Name: name, Listed: list, Prefix: rc.prefix, Props: slices.Clone(rc.props)}
 		if kind != KindSinkGroup {
 			typ, ok := comp.Props.Get("type")
 			if !ok {
-				ds = append(ds, comp.Prop("type").At(Error, orElse(typoOfType(comp.Props), "write "+rc.prefix+"type = …"), "%s %q has no type; it is dropped", kind, name))
+				ds = append(ds, comp.Prop("type").At(Error, orElse(typoOfType(comp.Props), "write "+rc.prefix+"type = …"), "%s %q has no type; it is left out", kind, name))
 				continue
 			}
 			comp.Type = typ
