@@ -184,6 +184,30 @@ func (b *Batch) SetHeaderView(i int, key string, value []byte) {
 	b.ownHeaders(i, hs)
 }
 
+// SetHeaders is SetHeaderView for several headers at once; their keys must
+// differ. It makes one new list where that would make one a header.
+func (b *Batch) SetHeaders(i int, headers []KV) {
+	e := &b.events[i]
+	n := len(e.Headers)
+	for j := range e.Headers {
+		for k := range headers {
+			if headers[k].Key == e.Headers[j].Key {
+				for _, h := range headers {
+					b.SetHeaderView(i, h.Key, h.Value)
+				}
+				return
+			}
+		}
+	}
+	if len(headers) == 0 {
+		return
+	}
+	hs := b.slots(n + len(headers))
+	copy(hs, e.Headers)
+	copy(hs[n:], headers)
+	b.ownHeaders(i, hs)
+}
+
 func (b *Batch) ownHeaders(i int, hs []KV) {
 	b.events[i].Headers = hs
 	b.hdrEvent, b.hdrEnd = i, len(b.arena.kvs)

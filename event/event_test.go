@@ -77,7 +77,7 @@ func TestBatchEditsAgainstModel(t *testing.T) {
 		}
 		for range 60 {
 			k, v := string(rune('a'+r.IntN(5))), fmt.Appendf(nil, "%d", r.Uint32())
-			switch op := r.IntN(8); {
+			switch op := r.IntN(9); {
 			case op <= 1 || len(model) == 0:
 				body := bytes.Repeat([]byte{byte('A' + r.IntN(26))}, r.IntN(3000))
 				b.Append(body)
@@ -118,6 +118,14 @@ func TestBatchEditsAgainstModel(t *testing.T) {
 				tail := NewTail(p)
 				tail.Compact(b)
 				tail.Close()
+			case op == 7:
+				i := r.IntN(len(model))
+				var hs []KV
+				for _, j := range r.Perm(5)[:r.IntN(4)] {
+					hs = append(hs, KV{string(rune('a' + j)), v[:1+j]})
+					set(&model[i], hs[len(hs)-1].Key, hs[len(hs)-1].Value)
+				}
+				b.SetHeaders(i, hs)
 			default:
 				i := r.IntN(len(model))
 				b.SetHeader(i, k, v)

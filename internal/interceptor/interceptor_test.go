@@ -25,7 +25,7 @@ import (
 	_ "github.com/sluice-data/sluice/internal/interceptor/uuid"
 )
 
-func build(t *testing.T, name string, props ...string) component.Interceptor {
+func build(t testing.TB, name string, props ...string) component.Interceptor {
 	t.Helper()
 	cfg, findings := componenttest.Config(t, component.KindInterceptor, name, props...)
 	if len(findings) > 0 {
@@ -150,7 +150,7 @@ func TestWrongSettings(t *testing.T) {
 		{"search_replace", "searchPattern=*", "searchPattern"},
 		{"search_replace", "searchPattern=a,replaceString=$1", "replaceString"},
 		{"search_replace", "searchPattern=a,charset=none", "charset"},
-		{"regex_extractor", "regex=abc,serializers=s,serializers.s.name=x", "regex"},
+		{"regex_extractor", "regex=(abc,serializers=s,serializers.s.name=x", "regex"},
 		{"regex_extractor", "regex=(a),serializers=s", "serializers.s.name"},
 		{"regex_extractor", "regex=(a),serializers=s,serializers.s.name=x,serializers.s.type=DEFALT", "serializers.s.type"},
 		{"regex_extractor", "regex=(a),serializers=s,serializers.s.name=x,serializers.s.type=millis", "serializers.s.pattern"},

@@ -27,6 +27,7 @@ type scratch struct {
 	// The run of the dot that was found last is [dotFrom, dotEnd].
 	dotFrom, dotEnd int
 	last            int // where the previous match ended, for \G
+	gaveUp          bool
 
 	visited []uint64 // by the bit-state matcher: (instruction, position)
 	threads pikeState

@@ -59,21 +59,21 @@ func newEngine(re *Regexp, n *node, captures bool) (*engine, error) {
 	return e, nil
 }
 
-// match says whether b has a match.
-func (e *engine) match(re *Regexp, b []byte) bool {
+// match says whether b has a match, and whether that is sure.
+func (e *engine) match(re *Regexp, b []byte) (ok, decided bool) {
 	if f := e.fixed; f != nil && (e.only == anyTier || e.only == tierFixed) {
-		return f.find(b, 0) >= 0
+		return f.find(b, 0) >= 0, true
 	}
 	if e.only == tierDFA || e.only == anyTier && e.dfa != nil && e.tired.Load() >= tiredOut {
 		if d := e.dfa(); d != nil {
-			return d.match(b)
+			return d.match(b), true
 		}
 	}
 	s := re.scratch()
-	s.last = 0
-	ok := e.searchFrom(re, s, b, 0, true)
+	ok = e.searchFrom(re, s, b, 0, true)
+	decided = !s.gaveUp
 	re.release(s)
-	return ok
+	return ok, decided
 }
 
 // prepare readies s for a search.
@@ -129,16 +129,14 @@ func (e *engine) searchFrom(re *Regexp, s *scratch, b []byte, from int, testOnly
 				return false
 			}
 			if e.basic == nil || e.only == tierBacktrack {
-				re.gaveUp.Add(1)
-				return false
+				return e.giveUp(re, s)
 			}
 			e.tired.Add(1)
 		}
 	}
 	// The backtracker gave up, or was not asked.
 	if e.basic == nil {
-		re.gaveUp.Add(1)
-		return false
+		return e.giveUp(re, s)
 	}
 	if from == 0 && (e.only == anyTier || e.only == tierDFA) {
 		if d := e.dfa(); d != nil {
@@ -155,6 +153,12 @@ func (e *engine) searchFrom(re *Regexp, s *scratch, b []byte, from int, testOnly
 	}
 	e.prepare(re, s, e.basic, b)
 	return s.pike(e.basic, b, from, e.search.anchored, len(s.caps))
+}
+
+func (e *engine) giveUp(re *Regexp, s *scratch) bool {
+	re.gaveUp.Add(1)
+	s.gaveUp = true
+	return false
 }
 
 func (e *engine) rested() {

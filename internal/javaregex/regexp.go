@@ -82,36 +82,53 @@ func (re *Regexp) GroupNames() []string { return re.names }
 
 // GaveUp counts the inputs on which a pattern that only the backtracker can
 // run used up the work it is allowed (some tens of milliseconds), one count a
-// call. They count as not matching. It stays 0 for regular languages of
-// reasonable size.
+// call. They count as not matching; TryMatch and the like tell for one call.
+// It stays 0 for regular languages of reasonable size.
 func (re *Regexp) GaveUp() int64 { return re.gaveUp.Load() }
 
 // Match says whether the pattern matches somewhere in b: Matcher.find().
-func (re *Regexp) Match(b []byte) bool { return re.test.match(re, b) }
+func (re *Regexp) Match(b []byte) bool {
+	ok, _ := re.test.match(re, b)
+	return ok
+}
+
+// TryMatch is Match; decided is false where it gave up (see GaveUp).
+func (re *Regexp) TryMatch(b []byte) (matched, decided bool) { return re.test.match(re, b) }
 
 // FullMatch says whether the pattern matches all of b: Matcher.matches().
-func (re *Regexp) FullMatch(b []byte) bool { return re.full.match(re, b) }
+func (re *Regexp) FullMatch(b []byte) bool {
+	ok, _ := re.full.match(re, b)
+	return ok
+}
 
 // FullMatchString is FullMatch for a string, without copying it.
 func (re *Regexp) FullMatchString(s string) bool {
-	return re.full.match(re, unsafe.Slice(unsafe.StringData(s), len(s))) // nothing writes to it
+	return re.FullMatch(unsafe.Slice(unsafe.StringData(s), len(s))) // nothing writes to it
 }
 
 // FindSubmatch appends the bounds of the first match and of each group in it
 // to dst: 2*(NumGroups()+1) offsets into b, -1 for a group that took no part.
 // It returns nil where nothing matches.
 func (re *Regexp) FindSubmatch(b []byte, dst []int) []int {
+	loc, _ := re.TryFindSubmatch(b, dst)
+	return loc
+}
+
+// TryFindSubmatch is FindSubmatch; decided is false where it gave up (see
+// GaveUp).
+func (re *Regexp) TryFindSubmatch(b []byte, dst []int) (loc []int, decided bool) {
 	s := re.scratch()
-	defer re.release(s)
-	s.last = 0
-	if !re.find.searchFrom(re, s, b, 0, false) {
-		return nil
+	if re.find.searchFrom(re, s, b, 0, false) {
+		loc = append(dst, s.caps...)
 	}
-	return append(dst, s.caps...)
+	decided = !s.gaveUp
+	re.release(s)
+	return loc, decided
 }
 
 func (re *Regexp) scratch() *scratch {
 	if s, ok := re.pool.Get().(*scratch); ok {
+		s.last, s.gaveUp = 0, false
 		return s
 	}
 	return &scratch{}

@@ -264,3 +264,38 @@ func FuzzEngines(f *testing.F) {
 		}
 	})
 }
+
+// What one call gives up on is told by that call.
+func TestTry(t *testing.T) {
+	re := MustCompile(`x|^(a+)+\1$`, 0)
+	tmpl, err := re.ParseReplacement("y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostile := strings.Repeat("a", 61) + "b"
+	for _, tt := range []struct {
+		in               string
+		matched, decided bool
+	}{
+		{"x", true, true},
+		{"b", false, true},
+		{"aa", true, true},
+		{hostile, false, false},
+		{"ab", false, true}, // nothing of the last one is left
+	} {
+		b := []byte(tt.in)
+		before := re.GaveUp()
+		if matched, decided := re.TryMatch(b); matched != tt.matched || decided != tt.decided {
+			t.Errorf("match %q: %v, %v", tt.in, matched, decided)
+		}
+		if loc, decided := re.TryFindSubmatch(b, nil); loc != nil != tt.matched || decided != tt.decided {
+			t.Errorf("find in %q: %v, %v", tt.in, loc, decided)
+		}
+		if _, n, decided := re.TryReplaceAll(nil, b, tmpl); n > 0 != tt.matched || decided != tt.decided {
+			t.Errorf("replace in %q: %d, %v", tt.in, n, decided)
+		}
+		if gaveUp := re.GaveUp() - before; gaveUp > 0 == tt.decided {
+			t.Errorf("%q: gave up %d times", tt.in, gaveUp)
+		}
+	}
+}

@@ -88,12 +88,18 @@ func (re *Regexp) ParseReplacement(text string) (*Template, error) {
 
 // ReplaceAll appends src to dst with every match replaced, and says how many
 // there were. What does not match is copied byte by byte, malformed bytes
-// included. Without a match dst is returned as it was.
+// included. Without a match dst is returned as it was. Where matching gives up
+// (see GaveUp) the rest of src is taken to have no match.
 func (re *Regexp) ReplaceAll(dst, src []byte, t *Template) (out []byte, matches int) {
+	out, matches, _ = re.TryReplaceAll(dst, src, t)
+	return out, matches
+}
+
+// TryReplaceAll is ReplaceAll; decided is false where it gave up.
+func (re *Regexp) TryReplaceAll(dst, src []byte, t *Template) (out []byte, matches int, decided bool) {
 	s := re.scratch()
 	defer re.release(s)
 	done := 0 // src up to here is in dst
-	s.last = 0
 	for from := 0; from <= len(src) && re.find.searchFrom(re, s, src, from, false); {
 		start, end := s.caps[0], s.caps[1]
 		matches++
@@ -114,9 +120,9 @@ func (re *Regexp) ReplaceAll(dst, src []byte, t *Template) (out []byte, matches 
 		}
 	}
 	if matches == 0 {
-		return dst, 0
+		return dst, 0, !s.gaveUp
 	}
-	return append(dst, src[done:]...), matches
+	return append(dst, src[done:]...), matches, !s.gaveUp
 }
 
 // Split is String.split: the pieces of s between matches. Empty pieces at the
@@ -127,7 +133,6 @@ func (re *Regexp) Split(s string) []string {
 	b := []byte(s)
 	var out []string
 	done := 0
-	sc.last = 0
 	for from := 0; from <= len(b) && re.find.searchFrom(re, sc, b, from, false); {
 		start, end := sc.caps[0], sc.caps[1]
 		if end > 0 {

@@ -1,12 +1,10 @@
 package regexextractor
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/sluice-data/sluice/component"
-	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/javatime"
 )
 
@@ -16,7 +14,9 @@ func init() {
 		Name:    "MILLIS",
 		Classes: []string{"org.apache.flume.interceptor.RegexExtractorInterceptorMillisSerializer"},
 		Doc:     "Reads the group's text as a date and gives milliseconds since 1970.",
-		Notes:   "The short name is ours; Flume has the class name only. Text that is no such date fails the batch, as in Flume, which then tries it for ever.",
+		Notes: "The short name is ours; Flume has the class name only. Texts are read as Joda-Time 2.9 does, in English; the letters G, C, x and w are refused. " +
+			"Without a year in the pattern the date is in 2000, and without a date it is 1970-01-01. " +
+			"Text that is no such date leaves the header as it was; Flume fails the batch and tries it for ever.",
 	}, func() component.Config { return new(millisConfig) })
 }
 
@@ -33,11 +33,10 @@ func (c *millisConfig) NewSerializer() (Serializer, error) { return millis{c.pat
 
 type millis struct{ pattern *javatime.Joda }
 
-func (m millis) Serialize(b *event.Batch, text []byte) ([]byte, error) {
-	t, err := m.pattern.Time(string(text), time.Local)
+func (m millis) Serialize(dst, text []byte) ([]byte, error) {
+	ms, err := m.pattern.Millis(text, time.Local)
 	if err != nil {
-		return nil, fmt.Errorf("make milliseconds: %w", err)
+		return dst, err
 	}
-	var buf [20]byte
-	return b.Copy(strconv.AppendInt(buf[:0], t.UnixMilli(), 10)), nil
+	return strconv.AppendInt(dst, ms, 10), nil
 }

@@ -3,12 +3,16 @@
 package regexextractor
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/interceptor/condition"
 	"github.com/sluice-data/sluice/internal/javaregex"
 	"github.com/sluice-data/sluice/internal/suggest"
 )
@@ -16,10 +20,10 @@ import (
 // KindSerializer is the kind of what turns a group's text into a header value.
 const KindSerializer component.Kind = "regex-extractor-serializer"
 
-// Serializer turns the text of a group into a header's value: a part of text,
-// or bytes that it allocates in b.
+// Serializer turns the text of a group into a header's value, which it appends
+// to dst. The same text gives the same value. It must be safe for concurrent use.
 type Serializer interface {
-	Serialize(b *event.Batch, text []byte) ([]byte, error)
+	Serialize(dst, text []byte) ([]byte, error)
 }
 
 // SerializerConfig is a Serializer's configuration.
@@ -34,7 +38,11 @@ func init() {
 		Classes: []string{"org.apache.flume.interceptor.RegexExtractorInterceptor$Builder", "org.apache.flume.interceptor.RegexExtractorInterceptor"},
 		Doc:     "Copies the groups of a regular expression's first match in the body into headers.",
 		Notes: "The expression has Java's syntax and meaning. A group that takes no part in the match gives a null header, as in Flume. " +
-			"The serializer type `default` may be written in any case; Flume's own guide writes it in a way that Flume refuses.",
+			"The serializer type `default` may be written in any case; Flume's own guide writes it in a way that Flume refuses.\n\n" +
+			"Where a serializer other than `DEFAULT` has nothing to work on (the group took no part in the match) or cannot read the text, the header stays as it was before, " +
+			"so that an interceptor ahead of this one may set a value to fall back on. In Flume such an event fails its whole batch, for ever. " +
+			"Texts that cannot be read are counted in EventUnreadableCount, and health names the first one until a batch has none.\n\n" +
+			"An expression that takes too long on a body (look-around or back-references on hostile input) is given up there: the event stays as it is, EventGivenUpCount counts it, and health says so until a batch has none.",
 	}, func() component.InterceptorConfig { return new(config) })
 	component.RegisterPart(component.Info{
 		Kind:    KindSerializer,
@@ -67,20 +75,27 @@ func (c *config) NewInterceptor(env component.Env) (component.Interceptor, error
 		return nil, &component.KeyError{Key: "regex", Err: err}
 	}
 	if re.NumGroups() == 0 {
-		return nil, &component.KeyError{Key: "regex", Err: fmt.Errorf("%q has no group: nothing would be extracted", c.regex), Hint: "put what is to become a header in parentheses"}
+		env.Log.Warn("the expression has no group, so no header is ever set: put what is to become a header in parentheses", "regex", c.regex)
 	}
-	x := &interceptor{re: re}
+	if len(c.serializers) == 0 {
+		return nil, &component.KeyError{Key: "serializers", Err: errors.New("the list is empty"), Hint: "one name for each group"}
+	}
+	x := &interceptor{re: re, distinct: true, condition: condition.New(env),
+		gaveUp: env.Metrics.Counter("EventGivenUpCount"), unreadable: env.Metrics.Counter("EventUnreadableCount")}
 	for _, name := range c.serializers {
 		t, err := c.target(name, env)
 		if err != nil {
 			return nil, err
 		}
+		for _, other := range x.targets {
+			x.distinct = x.distinct && other.header != t.header
+		}
 		x.targets = append(x.targets, t)
 	}
-	if n := re.NumGroups(); len(x.targets) > n {
+	if n := re.NumGroups(); len(x.targets) > n && n > 0 {
 		env.Log.Warn("there are more serializers than groups: the last ones get nothing", "serializers", len(x.targets), "groups", n)
-		x.targets = x.targets[:n]
 	}
+	x.targets = x.targets[:min(len(x.targets), re.NumGroups())]
 	return x, nil
 }
 
@@ -135,46 +150,104 @@ type target struct {
 }
 
 type interceptor struct {
-	re      *javaregex.Regexp
-	targets []target
-	scratch sync.Pool // *[]int
+	re         *javaregex.Regexp
+	targets    []target
+	distinct   bool // the targets have different headers
+	condition  *condition.Reporter
+	gaveUp     *atomic.Int64
+	unreadable *atomic.Int64
+	scratch    sync.Pool // *scratch
 }
 
+// scratch is what one batch needs.
+type scratch struct {
+	loc     []int
+	headers []event.KV // of one event
+	memos   []memo     // by target
+	buf     []byte
+}
+
+// memo is what a serializer made last: neighbours often have the same time.
+// Both are in the batch's memory.
+type memo struct{ text, value []byte }
+
 func (x *interceptor) Intercept(b *event.Batch) error {
-	at, _ := x.scratch.Get().(*[]int)
-	if at == nil {
-		at = new([]int)
+	s, _ := x.scratch.Get().(*scratch)
+	if s == nil {
+		s = &scratch{memos: make([]memo, len(x.targets))}
 	}
-	defer x.scratch.Put(at)
+	gaveUp, unreadable := 0, 0
+	var first error
 	for i := range b.Events() {
 		body := b.Events()[i].Body
-		m := x.re.FindSubmatch(body, (*at)[:0])
-		if m == nil {
+		loc, decided := x.re.TryFindSubmatch(body, s.loc[:0])
+		if loc == nil {
+			if !decided {
+				gaveUp++
+			}
 			continue
 		}
-		*at = m
-		for g, t := range x.targets {
-			from, to := m[2*g+2], m[2*g+3]
-			if from < 0 {
-				b.SetHeaderView(i, t.header, nil)
-				continue
+		s.loc, s.headers = loc, s.headers[:0]
+		for g := range x.targets {
+			t := &x.targets[g]
+			var value []byte // nil: null, as in Flume
+			if from, to := loc[2*g+2], loc[2*g+3]; from >= 0 {
+				value = body[from:to:to]
 			}
-			value := body[from:to:to]
 			if t.serializer != nil {
+				if value == nil {
+					continue
+				}
 				var err error
-				if value, err = t.serializer.Serialize(b, value); err != nil {
-					return fmt.Errorf("header %s: %w", t.header, err)
+				if value, err = s.serialize(b, g, t.serializer, value); err != nil {
+					if unreadable++; first == nil {
+						first = fmt.Errorf("header %s stays as it was on some events: %w; let the expression match only what can be read", t.header, err)
+					}
+					continue
 				}
 			}
-			b.SetHeaderView(i, t.header, value)
+			s.headers = append(s.headers, event.KV{Key: t.header, Value: value})
+		}
+		if x.distinct {
+			b.SetHeaders(i, s.headers)
+			continue
+		}
+		for _, h := range s.headers {
+			b.SetHeaderView(i, h.Key, h.Value)
 		}
 	}
+	clear(s.memos) // they are the batch's
+	clear(s.headers[:cap(s.headers)])
+	x.scratch.Put(s)
+	if unreadable > 0 {
+		x.unreadable.Add(int64(unreadable))
+	}
+	if gaveUp > 0 {
+		x.gaveUp.Add(int64(gaveUp))
+		if first == nil {
+			first = condition.GaveUp(x.re.String(), "which get no headers")
+		}
+	}
+	x.condition.Batch(first)
 	return nil
+}
+
+func (s *scratch) serialize(b *event.Batch, target int, ser Serializer, text []byte) ([]byte, error) {
+	m := &s.memos[target]
+	if m.value != nil && bytes.Equal(m.text, text) {
+		return m.value, nil
+	}
+	var err error
+	if s.buf, err = ser.Serialize(s.buf[:0], text); err != nil {
+		return nil, err
+	}
+	m.text, m.value = text, b.Copy(s.buf)
+	return m.value, nil
 }
 
 // passThrough takes the text as it is.
 type passThrough struct{}
 
-func (passThrough) Fields() []component.Field                             { return nil }
-func (passThrough) NewSerializer() (Serializer, error)                    { return passThrough{}, nil }
-func (passThrough) Serialize(_ *event.Batch, text []byte) ([]byte, error) { return text, nil }
+func (passThrough) Fields() []component.Field                  { return nil }
+func (passThrough) NewSerializer() (Serializer, error)         { return passThrough{}, nil }
+func (passThrough) Serialize(dst, text []byte) ([]byte, error) { return append(dst, text...), nil }

@@ -3,11 +3,12 @@
 package regexfilter
 
 import (
-	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/interceptor/condition"
 	"github.com/sluice-data/sluice/internal/javaregex"
 )
 
@@ -17,7 +18,8 @@ func init() {
 		Classes: []string{"org.apache.flume.interceptor.RegexFilteringInterceptor$Builder", "org.apache.flume.interceptor.RegexFilteringInterceptor"},
 		Doc:     "Keeps the events whose body matches a regular expression somewhere, or drops them.",
 		Notes: "The expression has Java's syntax and meaning. Bodies are read as UTF-8; Flume reads them in the JVM's default charset. " +
-			"An expression that takes too long on a body (look-around or back-references on hostile input) is given up there: the event is kept, and a warning says so.",
+			"An expression that takes too long on a body (look-around or back-references on hostile input) is given up there: the event is kept, " +
+			"with `excludeEvents` too, EventGivenUpCount counts it, and health says so until a batch has none.",
 	}, func() component.InterceptorConfig { return new(config) })
 }
 
@@ -39,35 +41,49 @@ func (c *config) NewInterceptor(env component.Env) (component.Interceptor, error
 	if err != nil {
 		return nil, &component.KeyError{Key: "regex", Err: err}
 	}
-	f := &interceptor{re: re, exclude: c.exclude, log: env.Log}
-	f.keep = f.wanted
+	f := &interceptor{re: re, exclude: c.exclude, gaveUp: env.Metrics.Counter("EventGivenUpCount"), condition: condition.New(env)}
+	f.filters.New = func() any {
+		p := &filter{interceptor: f}
+		p.keep = p.wanted // made once: a method value allocates
+		return p
+	}
 	return f, nil
 }
 
 type interceptor struct {
-	re      *javaregex.Regexp
-	exclude bool
-	keep    func(*event.Event) bool // f.wanted, made once: a method value allocates
-	log     *slog.Logger
-	warn    sync.Once
+	re        *javaregex.Regexp
+	exclude   bool
+	gaveUp    *atomic.Int64
+	condition *condition.Reporter
+	filters   sync.Pool // *filter
+}
+
+// filter is what one batch needs.
+type filter struct {
+	*interceptor
+	keep    func(*event.Event) bool
+	unknown int // events on which the expression was given up
 }
 
 func (f *interceptor) Intercept(b *event.Batch) error {
-	b.Keep(f.keep)
+	p := f.filters.Get().(*filter)
+	p.unknown = 0
+	b.Keep(p.keep)
+	var err error
+	if p.unknown > 0 {
+		f.gaveUp.Add(int64(p.unknown))
+		err = condition.GaveUp(f.re.String(), "which are kept")
+	}
+	f.condition.Batch(err)
+	f.filters.Put(p)
 	return nil
 }
 
-func (f *interceptor) wanted(e *event.Event) bool {
-	before := f.re.GaveUp()
-	if f.re.Match(e.Body) != f.exclude {
-		return true
+func (p *filter) wanted(e *event.Event) bool {
+	matched, decided := p.re.TryMatch(e.Body)
+	if !decided {
+		p.unknown++
+		return true // losing it would be worse
 	}
-	if f.re.GaveUp() != before {
-		// Nobody knows whether it matches: losing it would be worse.
-		f.warn.Do(func() {
-			f.log.Warn("the expression was given up on an event, which is kept; write it without back-references or look-around", "regex", f.re.String())
-		})
-		return true
-	}
-	return false
+	return matched != p.exclude
 }

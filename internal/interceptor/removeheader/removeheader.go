@@ -12,6 +12,7 @@ func init() {
 		Name:    "remove_header",
 		Classes: []string{"org.apache.flume.interceptor.RemoveHeaderInterceptor$Builder", "org.apache.flume.interceptor.RemoveHeaderInterceptor"},
 		Doc:     "Deletes headers by name, by a list of names and by a regular expression; the three combine.",
+		Notes:   "With none of the three set events pass unchanged, and the log says so.",
 	}, func() component.InterceptorConfig { return new(config) })
 }
 
@@ -28,7 +29,7 @@ func (c *config) Fields() []component.Field {
 	}
 }
 
-func (c *config) NewInterceptor(component.Env) (component.Interceptor, error) {
+func (c *config) NewInterceptor(env component.Env) (component.Interceptor, error) {
 	r := &interceptor{names: make(map[string]bool)}
 	if c.withName != "" {
 		r.names[c.withName] = true
@@ -49,6 +50,9 @@ func (c *config) NewInterceptor(component.Env) (component.Interceptor, error) {
 		}
 		r.matching = re
 	}
+	if len(r.names) == 0 && r.matching == nil {
+		env.Log.Warn("no header is deleted: set withName, fromList or matching")
+	}
 	return r, nil
 }
 
@@ -58,12 +62,21 @@ type interceptor struct {
 }
 
 func (r *interceptor) Intercept(b *event.Batch) error {
-	for i := range b.Events() {
+	evs := b.Events()
+	clean := -1 // the last event that had nothing to delete
+	for i := range evs {
+		if clean >= 0 && event.SameHeaders(&evs[i], &evs[clean]) {
+			continue
+		}
+		deleted := false
 		// Backwards: what follows a deleted header moves up.
-		for j := len(b.Events()[i].Headers) - 1; j >= 0; j-- {
-			if key := b.Events()[i].Headers[j].Key; r.names[key] || r.matching != nil && r.matching.FullMatchString(key) {
-				b.DelHeader(i, key)
+		for j := len(evs[i].Headers) - 1; j >= 0; j-- {
+			if key := evs[i].Headers[j].Key; r.names[key] || r.matching != nil && r.matching.FullMatchString(key) {
+				deleted = b.DelHeader(i, key) || deleted
 			}
+		}
+		if !deleted {
+			clean = i
 		}
 	}
 	return nil

@@ -5,10 +5,12 @@ package searchreplace
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/charset"
+	"github.com/sluice-data/sluice/internal/interceptor/condition"
 	"github.com/sluice-data/sluice/internal/javaregex"
 )
 
@@ -17,7 +19,9 @@ func init() {
 		Name:    "search_replace",
 		Classes: []string{"org.apache.flume.interceptor.SearchAndReplaceInterceptor$Builder", "org.apache.flume.interceptor.SearchAndReplaceInterceptor"},
 		Doc:     "Replaces every match of a regular expression in the body.",
-		Notes:   "Bytes that are not valid in the charset are kept where nothing matches; Flume replaces them with a question mark or U+FFFD.",
+		Notes: "The expression and the replacement have Java's syntax and meaning. A body without a match stays as it is, byte by byte, and so does, in UTF-8, what is between matches; " +
+			"Flume makes a question mark or U+FFFD of bytes that are not valid in the charset. A replacement that names a group which the expression has not is an error at the start, in Flume at the first match. " +
+			"An expression that takes too long on a body (look-around or back-references on hostile input) is given up there: the body stays as it is, EventGivenUpCount counts it, and health says so until a batch has none.",
 	}, func() component.InterceptorConfig { return new(config) })
 }
 
@@ -31,7 +35,7 @@ func (c *config) Fields() []component.Field {
 	}
 }
 
-func (c *config) NewInterceptor(component.Env) (component.Interceptor, error) {
+func (c *config) NewInterceptor(env component.Env) (component.Interceptor, error) {
 	re, err := javaregex.Compile(c.search, 0)
 	if err != nil {
 		return nil, &component.KeyError{Key: "searchPattern", Err: err}
@@ -44,24 +48,34 @@ func (c *config) NewInterceptor(component.Env) (component.Interceptor, error) {
 	if err != nil {
 		return nil, &component.KeyError{Key: "charset", Err: err}
 	}
-	return &interceptor{re: re, tmpl: tmpl, charset: cs}, nil
+	return &interceptor{re: re, tmpl: tmpl, charset: cs, gaveUp: env.Metrics.Counter("EventGivenUpCount"), condition: condition.New(env)}, nil
 }
 
 type interceptor struct {
-	re      *javaregex.Regexp
-	tmpl    *javaregex.Template
-	charset *charset.Charset
-	scratch sync.Pool // *buffers
+	re        *javaregex.Regexp
+	tmpl      *javaregex.Template
+	charset   *charset.Charset
+	gaveUp    *atomic.Int64
+	condition *condition.Reporter
+	scratch   sync.Pool // *buffers
 }
 
 type buffers struct{ text, out, encoded []byte }
+
+// maxKept bounds the buffers that wait for the next batch.
+const maxKept = 1 << 20
 
 func (r *interceptor) Intercept(b *event.Batch) error {
 	s, _ := r.scratch.Get().(*buffers)
 	if s == nil {
 		s = new(buffers)
 	}
-	defer r.scratch.Put(s)
+	defer func() {
+		if cap(s.text)+cap(s.out)+cap(s.encoded) <= maxKept {
+			r.scratch.Put(s)
+		}
+	}()
+	gaveUp := 0
 	for i := range b.Events() {
 		text := b.Events()[i].Body
 		if !r.charset.IsUTF8() {
@@ -72,7 +86,12 @@ func (r *interceptor) Intercept(b *event.Batch) error {
 			text = s.text
 		}
 		var n int
-		if s.out, n = r.re.ReplaceAll(s.out[:0], text, r.tmpl); n == 0 {
+		var decided bool
+		if s.out, n, decided = r.re.TryReplaceAll(s.out[:0], text, r.tmpl); !decided {
+			gaveUp++ // half a replacement would be worse than none
+			continue
+		}
+		if n == 0 {
 			continue
 		}
 		body := s.out
@@ -82,5 +101,11 @@ func (r *interceptor) Intercept(b *event.Batch) error {
 		}
 		b.SetBody(i, body)
 	}
+	var err error
+	if gaveUp > 0 {
+		r.gaveUp.Add(int64(gaveUp))
+		err = condition.GaveUp(r.re.String(), "whose bodies stay as they are")
+	}
+	r.condition.Batch(err)
 	return nil
 }
