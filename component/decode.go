@@ -170,6 +170,11 @@ func (d *decoder) one(prefix string, f *Field, p Property) {
 	if f.Type == "bool" && !strings.EqualFold(p.Value, "true") && !strings.EqualFold(p.Value, "false") {
 		d.warnf(prefix+p.Key, "write true or false", "%q counts as false", p.Value)
 	}
+	if f.Type == "regex" {
+		if meant := backslashed(p.Value); meant != "" {
+			d.warnf(prefix+p.Key, "write "+meant, "the expression has slashes where backslashes seem to be meant")
+		}
+	}
 }
 
 // limits checks the range before the value is set, so that a lenient field
