@@ -34,6 +34,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		chans.Go(func() {
 			if start(chanCtx, a, "channel "+n.name, n.ch) {
 				n.times.started()
+				a.log.Info("channel started", "channel", n.name)
 				close(n.up)
 			}
 		})

@@ -1,0 +1,139 @@
+//go:build interop && linux
+
+package interop
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// collection is the directory of the real agent files, beside the project.
+func collection() string {
+	return filepath.Join(cmp.Or(os.Getenv("SLUICE_SHARED"), "../../../shared"), "flume-conf")
+}
+
+// command matches an exec source's command: the files name commands of other
+// people's machines.
+var command = regexp.MustCompile(`(?m)^([ \t]*\S+\.sources\.\S+\.command[ \t]*[=:]).*$`)
+
+// TestRealFilesComeUp starts every agent of the collection that uses only
+// what is built, each in a network namespace with nothing but loopback, and
+// compares the components that come up with those that Flume 1.11 brought up.
+// A component whose start fails for want of a directory or a peer has come
+// up: Flume tries it again and again as well.
+func TestRealFilesComeUp(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join(collection(), "flume-1.11.tsv"))
+	if err != nil {
+		missing(t, "the collection of real agent files (set SLUICE_SHARED): %v", err)
+	}
+	unshare := program(t, "unshare")
+	if out, err := exec.Command(unshare, "-rn", "sh", "-c", "ip link set lo up").CombinedOutput(); err != nil {
+		missing(t, "a network namespace: %v: %s", err, out)
+	}
+	slots := make(chan struct{}, 6)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	compared := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(table)), "\n")[1:] {
+		col := append(strings.Split(line, "\t"), "", "", "", "", "")
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if compareStart(t, unshare, col) {
+				mu.Lock()
+				compared++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d agents were started", compared)
+	if compared < 38 {
+		t.Errorf("only %d agents were compared", compared)
+	}
+}
+
+// compareStart starts one agent; it answers false for one that uses what is
+// not built.
+func compareStart(t *testing.T, unshare string, col []string) bool {
+	file, name, outcome := col[0], col[1], col[2]
+	path := filepath.Join(collection(), file)
+	check, err := exec.Command(binary, "check", "-n", name, path).CombinedOutput()
+	if notBuilt.Match(check) {
+		return false
+	}
+	text, rerr := os.ReadFile(path)
+	if rerr != nil {
+		t.Error(rerr)
+		return false
+	}
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "flume.conf")
+	if err := os.WriteFile(conf, command.ReplaceAll(text, []byte("$1 sleep 600")), 0o644); err != nil {
+		t.Error(err)
+		return false
+	}
+	if (err == nil) != (outcome == "up") {
+		t.Errorf("%s/%s: check says %v, Flume was %s\n%s", file, name, err, outcome, check)
+	}
+
+	var log bytes.Buffer
+	cmd := exec.Command(unshare, "-rn", "sh", "-c", `ip link set lo up && exec "$0" agent -n "$1" -f "$2" --stop-timeout 1s`, binary, name, conf)
+	cmd.Dir, cmd.Stderr = dir, &log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return false
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended: // refused; an agent that has nothing to run
+	case <-time.After(4 * time.Second):
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			<-ended
+			t.Errorf("%s/%s did not stop within its bound", file, name)
+		}
+	}
+	got := cameUp(log.String())
+	for i, kind := range []string{"source", "channel", "sink"} {
+		want := strings.Fields(col[3+i])
+		slices.Sort(want)
+		if have := slices.Sorted(maps.Keys(got[kind])); !slices.Equal(have, want) {
+			t.Errorf("%s/%s: %ss %v here, Flume (%s) has %v\n%.3000s", file, name, kind, have, outcome, want, log.String())
+		}
+	}
+	return true
+}
+
+var (
+	notBuilt = regexp.MustCompile(`is not there yet in Sluice|unknown \S+( \S+)? type`)
+	started  = regexp.MustCompile(`msg="(source|channel|sink) started" (?:source|channel|sink)=(\S+)`)
+	trying   = regexp.MustCompile(`msg="cannot start; will be tried again" component="(source|channel|sink) ([^"]+)"`)
+)
+
+// cameUp reads an agent's log: names by kind.
+func cameUp(log string) map[string]map[string]bool {
+	up := map[string]map[string]bool{"source": {}, "channel": {}, "sink": {}}
+	for _, re := range []*regexp.Regexp{started, trying} {
+		for _, m := range re.FindAllStringSubmatch(log, -1) {
+			up[m[1]][m[2]] = true
+		}
+	}
+	return up
+}
