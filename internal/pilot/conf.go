@@ -114,22 +114,26 @@ SmartCar_Consumer.sources.DriverCarInfo_TopicSource.channels = DriverCarInfo_Fil
 SmartCar_Consumer.sinks.DriverCarInfo_FileSink.channel = DriverCarInfo_FileChannel
 `
 
-// confFiles are the written agent files.
+// confFiles are the paths of a run's agent files.
 type confFiles struct{ agent, audit, consumer string }
 
+func confPaths(l ledger.Layout) confFiles {
+	return confFiles{filepath.Join(l.Conf, "flume.conf"), filepath.Join(l.Conf, "audit.conf"), filepath.Join(l.Conf, "consumer.conf")}
+}
+
 // writeConf writes the agent files of a run.
-func writeConf(l ledger.Layout, broker string) (confFiles, error) {
+func writeConf(l ledger.Layout, broker string) error {
 	driverLog := filepath.Join(l.Working, sim.DriverDir, sim.DriverLogName)
 	// The exec source splits its command at blanks and knows no quotes.
 	if strings.ContainsAny(driverLog, " \t\n\\") {
-		return confFiles{}, fmt.Errorf("the directory %q holds a blank or a backslash, which the command of an exec source cannot: give another --dir", l.Working)
+		return fmt.Errorf("the directory %q holds a blank or a backslash, which the command of an exec source cannot: give another --dir", l.Working)
 	}
 	r := strings.NewReplacer("@SPOOL@", l.Spool, "@DRIVERLOG@", driverLog, "@BROKER@", broker, "@FILES@", l.Files)
-	c := confFiles{filepath.Join(l.Conf, "flume.conf"), filepath.Join(l.Conf, "audit.conf"), filepath.Join(l.Conf, "consumer.conf")}
+	c := confPaths(l)
 	for path, text := range map[string]string{c.agent: agentFile, c.audit: auditFile, c.consumer: consumerFile} {
 		if err := os.WriteFile(path, []byte(r.Replace(text)), 0o644); err != nil {
-			return c, fmt.Errorf("write agent file: %w", err)
+			return fmt.Errorf("write agent file: %w", err)
 		}
 	}
-	return c, nil
+	return nil
 }

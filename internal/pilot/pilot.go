@@ -6,7 +6,6 @@ package pilot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,10 +13,10 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -103,12 +102,11 @@ type pilot struct {
 	Options
 	layout ledger.Layout
 	began  time.Time
-	start  int64 // simulated second of the clock's start
-	broker string
+	broker string // its address, once it is known; under mu
+	early  int    // restarts before the simulator ran
 	page   *page
 	col    *collector
 	con    *console
-	conf   confFiles
 	// temporary says that the directory is the run's own.
 	temporary bool
 
@@ -152,6 +150,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 
+	p.col = newCollector(p.layout, p.agentProc, p.consumerProc)
 	stop := p.watch()
 	defer stop()
 	if err := p.startUp(ctx); err != nil {
@@ -210,29 +209,8 @@ func (p *pilot) prepare() error {
 		return err
 	}
 	p.page = newPage(listener)
-	ports := &portPicker{tell: p.tell}
-	brokerAddr, err := ports.pick("broker", p.Broker)
-	if err != nil {
-		return err
-	}
-	p.broker = brokerAddr
-	agentPort, err := ports.port("metrics of "+agentName, "127.0.0.1:34545")
-	if err != nil {
-		return err
-	}
-	consumerPort, err := ports.port("metrics of "+consumerName, "127.0.0.1:34546")
-	if err != nil {
-		return err
-	}
-	if p.conf, err = writeConf(p.layout, p.broker); err != nil {
-		return err
-	}
-	if p.col, err = newCollector(p.layout, p.broker, agentPort, consumerPort); err != nil {
-		return err
-	}
-	p.plan(agentPort, consumerPort)
+	p.plan()
 	p.con.say("Page:   %s", p.page.url)
-	p.con.say("Broker: %s, topic %s", p.broker, p.layout.Topic)
 	if p.temporary && !p.Keep {
 		p.con.say("Data:   %s (removed when the ledger balances; --keep or --dir keep them)", p.Dir)
 	} else {
@@ -242,17 +220,34 @@ func (p *pilot) prepare() error {
 }
 
 // plan describes the children.
-func (p *pilot) plan(agentPort, consumerPort int) {
-	mk := func(name string, args ...string) *child {
-		return &child{name: name, exe: p.Exe, args: func(int) []string { return args }, log: filepath.Join(p.layout.Logs, name+".log"), tell: p.tell}
+func (p *pilot) plan() {
+	mk := func(name string) *child {
+		return &child{name: name, exe: p.Exe, log: filepath.Join(p.layout.Logs, name+".log"), tell: p.tell}
 	}
-	monitor := func(port int) []string {
-		return []string{"-Dflume.monitoring.type=http", "-Dflume.monitoring.port=" + strconv.Itoa(port)}
+	p.brokerProc = mk("broker")
+	p.brokerProc.announces = regexp.MustCompile(`listening on (\S+:\d+)`)
+	p.brokerProc.args = func(n int) []string {
+		// MaxData bounds the run as a whole.
+		return []string{"broker", "--listen", p.brokerListen(n), "--data", p.layout.Broker, "--max-disk", "none"}
 	}
-	p.brokerProc = mk("broker", "broker", "--listen", p.broker, "--data", p.layout.Broker, "--max-disk", "none") // MaxData bounds the run as a whole
-	p.agentProc = mk(agentName, append([]string{"agent", "-n", agentName, "-f", p.conf.agent, "-f", p.conf.audit}, monitor(agentPort)...)...)
-	p.agentProc.log = p.layout.AgentLog
-	p.consumerProc = mk(consumerName, append([]string{"agent", "-n", consumerName, "-f", p.conf.consumer}, monitor(consumerPort)...)...)
+	agent := func(name string, files ...string) *child {
+		args := []string{"agent", "-n", name}
+		for _, f := range files {
+			args = append(args, "-f", f)
+		}
+		// The agent takes a free port and says which: a port that was free a
+		// moment ago might now be another run's agent, which would answer too.
+		args = append(args, "-Dflume.monitoring.type=http", "-Dflume.monitoring.host=127.0.0.1", "-Dflume.monitoring.port=0")
+		c := mk(name)
+		c.announces = regexp.MustCompile(`metrics="?(http://[^\s"]+)`)
+		c.args = func(int) []string { return args }
+		return c
+	}
+	conf := confPaths(p.layout)
+	p.agentProc = agent(agentName, conf.agent, conf.audit)
+	p.agentProc.out = p.layout.AgentLog
+	p.agentProc.log = filepath.Join(p.layout.Logs, agentName+"-messages.log")
+	p.consumerProc = agent(consumerName, conf.consumer)
 
 	p.simProc = mk("simulator")
 	p.simProc.finite = true
@@ -296,6 +291,31 @@ func clockStart(run time.Duration, speed float64) int64 {
 	return midnight - half
 }
 
+// brokerListen is where the broker's n-th start listens: first where it was
+// asked to; on a free port when that one is busy; and for good on the one that
+// it came up on, which the agents' files name.
+func (p *pilot) brokerListen(n int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broker != "" {
+		return p.broker
+	}
+	if n == 0 {
+		l, err := net.Listen("tcp", p.Broker)
+		if err == nil {
+			err = l.Close()
+		}
+		if err == nil {
+			return p.Broker
+		}
+	}
+	host, _, err := net.SplitHostPort(p.Broker)
+	if err != nil {
+		return p.Broker // which the broker will refuse, saying why
+	}
+	return net.JoinHostPort(host, "0")
+}
+
 func (p *pilot) children() []*child {
 	return []*child{p.simProc, p.agentProc, p.consumerProc, p.brokerProc}
 }
@@ -303,19 +323,17 @@ func (p *pilot) children() []*child {
 // startUp starts broker, agents and simulator in this order, each when what it
 // needs serves.
 func (p *pilot) startUp(ctx context.Context) error {
-	p.brokerProc.start()
-	if err := p.await(ctx, "the broker to answer", p.brokerProc, p.createTopic); err != nil {
+	if err := p.startBroker(ctx); err != nil {
 		return err
 	}
 	p.agentProc.start()
 	p.consumerProc.start()
 	for _, a := range []struct {
 		proc    *child
-		url     string
 		sources []string
-	}{{p.agentProc, p.col.agent, []string{spoolSource, tailSource}}, {p.consumerProc, p.col.consumer, []string{topicSource}}} {
+	}{{p.agentProc, []string{spoolSource, tailSource}}, {p.consumerProc, []string{topicSource}}} {
 		err := p.await(ctx, a.proc.name+" to serve", a.proc, func(ctx context.Context) error {
-			m, err := p.col.metrics(ctx, a.url)
+			m, err := p.col.metrics(ctx, a.proc)
 			if err != nil {
 				return err
 			}
@@ -341,7 +359,7 @@ func (p *pilot) startUp(ctx context.Context) error {
 	// writes its headings, which are garbage, and waits: once the source has
 	// read one of them, tail is following and no record can be missed.
 	err = p.await(ctx, tailSource+" to follow the driver log", p.simProc, func(ctx context.Context) error {
-		m, err := p.col.metrics(ctx, p.col.agent)
+		m, err := p.col.metrics(ctx, p.agentProc)
 		if err != nil {
 			return err
 		}
@@ -357,8 +375,39 @@ func (p *pilot) startUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the simulator: %w", err)
 	}
+	// Who died before there was anything to lose has doubled nothing.
+	p.early = p.allRestarts()
 	p.setPhase(phaseRunning, "")
 	return nil
+}
+
+// startBroker starts the broker and, once its address is known, writes the
+// agents' files, makes the topic and begins to watch.
+func (p *pilot) startBroker(ctx context.Context) error {
+	p.brokerProc.start()
+	if err := p.await(ctx, "the broker to listen", p.brokerProc, func(context.Context) error {
+		addr, err := p.brokerProc.announced()
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.broker = addr
+		return nil
+	}); err != nil {
+		return err
+	}
+	if _, want, err := net.SplitHostPort(p.Broker); err == nil && want != "0" && !strings.HasSuffix(p.broker, ":"+want) {
+		p.tell("Port %s for the broker is busy; taking %s instead.", want, p.broker)
+	}
+	p.con.say("Broker: %s, topic %s", p.broker, p.layout.Topic)
+	if err := writeConf(p.layout, p.broker); err != nil {
+		return err
+	}
+	if err := p.col.setBroker(p.broker); err != nil {
+		return err
+	}
+	return p.await(ctx, "the broker to make the topic", p.brokerProc, p.createTopic)
 }
 
 // await repeats ask until it succeeds, and marks the child as serving.
@@ -389,7 +438,7 @@ func (p *pilot) createTopic(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	never := kadm.StringPtr("-1")
-	_, err := p.col.admin.CreateTopic(ctx, 1, 1, map[string]*string{"retention.ms": never, "retention.bytes": never}, p.layout.Topic)
+	_, err := p.col.kafka.Load().admin.CreateTopic(ctx, 1, 1, map[string]*string{"retention.ms": never, "retention.bytes": never}, p.layout.Topic)
 	if errors.Is(err, kerr.TopicAlreadyExists) {
 		return nil
 	}
@@ -479,171 +528,6 @@ func (p *pilot) tell(format string, args ...any) {
 	}
 }
 
-// running waits for the end of the run: the simulator's own, the signal, a
-// child that cannot be kept up, or a full directory.
-func (p *pilot) running(ctx context.Context) error {
-	t := time.NewTicker(250 * time.Millisecond)
-	defer t.Stop()
-	sized := time.Now()
-	for {
-		select {
-		case <-p.simProc.done:
-			return p.simProc.failure()
-		case <-ctx.Done():
-			p.con.say("Stopping: the simulator first, then the rest once it is drained.")
-			return p.simProc.stop(simGrace)
-		case <-t.C:
-		}
-		for _, c := range p.children() {
-			if err := c.failure(); err != nil {
-				return err
-			}
-		}
-		if p.MaxData > 0 && time.Since(sized) > sizeCheckEvery {
-			sized = time.Now()
-			if n := dirSize(p.Dir); n > p.MaxData {
-				p.tell("the run's data have grown to %d MB: stopping in order before the disk is full", n>>20)
-				return p.simProc.stop(simGrace)
-			}
-		}
-	}
-}
-
-// dirSize adds up what a directory holds. Files that vanish meanwhile do not
-// count.
-func dirSize(dir string) (n int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			n += info.Size()
-		}
-		return nil
-	})
-	return n
-}
-
-// account drains, stops the agents and has the ledger drawn up.
-func (p *pilot) account(ctx context.Context) error {
-	p.setPhase(phaseDraining, "waiting until everything has arrived")
-	if err := p.drain(ctx); err != nil {
-		return err
-	}
-	// Agent 1 may still hand over what its sources had in hand; only then is
-	// the topic's end fixed and the consumer has it all.
-	errAgent := p.agentProc.stop(agentGrace)
-	if errAgent != nil {
-		p.tell("%v", errAgent)
-	}
-	if err := p.drain(ctx); err != nil {
-		return err
-	}
-	errConsumer := p.consumerProc.stop(agentGrace)
-	if errConsumer != nil {
-		p.tell("%v", errConsumer)
-	}
-	p.setPhase(phaseChecking, "comparing what arrived with what was written")
-	if err := p.ledger(ctx); err != nil {
-		return err
-	}
-	return errors.Join(errAgent, errConsumer)
-}
-
-// drain waits until the ends agree with what was written, or nothing moves any
-// more. It is the ledger that judges; drain only waits.
-func (p *pilot) drain(ctx context.Context) error {
-	var before [8]int64
-	moved := time.Now()
-	for {
-		for _, c := range p.children() {
-			if err := c.failure(); err != nil {
-				return err
-			}
-		}
-		p.mu.Lock()
-		s := p.newest
-		p.mu.Unlock()
-		now := [8]int64{s.Status.Received, s.Status.Delivered, s.Driver.Received, s.Driver.Delivered, s.Topic.End, s.Topic.Lag, s.Consumer.Received, s.Consumer.Delivered}
-		if now != before {
-			before, moved = now, time.Now()
-		}
-		quiet := time.Since(moved)
-		idle := s.SpoolFiles == 0 && s.Status.ChannelSize == 0 && s.Driver.ChannelSize == 0 && s.Consumer.ChannelSize == 0 && s.Topic.Known && s.Topic.Lag == 0
-		agree := s.Status.Delivered >= s.Sim.Status.Records && s.Topic.End >= s.Sim.Driver.Records && s.Consumer.Delivered >= s.Topic.End
-		switch {
-		case idle && agree && p.restarted() == 0 && quiet > 2*collectEvery:
-			return nil
-		case idle && quiet > drainQuiet:
-			// After a restart, doubles can hide what is still under way.
-			return nil
-		case quiet > drainStalled:
-			p.tell("nothing has moved for %v and not all is delivered: drawing up the ledger as it is", drainStalled)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(collectEvery / 2):
-		}
-	}
-}
-
-// restarted counts the restarts that may double events.
-func (p *pilot) restarted() int {
-	n := 0
-	for _, c := range []*child{p.brokerProc, p.agentProc, p.consumerProc} {
-		n += c.process().Restarts
-	}
-	return n
-}
-
-// ledger runs the ledger as a process of its own and reads its result back.
-func (p *pilot) ledger(ctx context.Context) error {
-	path := filepath.Join(p.Dir, "ledger.json")
-	args := []string{"ledger", "--dir", p.Dir, "--bootstrap", p.broker, "--json", path}
-	if p.restarted() > 0 {
-		args = append(args, "--allow-duplicates")
-	}
-	p.con.endLine()
-	// See child.keep: the death signal belongs to the thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, p.Exe, args...)
-	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stdout
-	cmd.SysProcAttr = ChildAttr()
-	err := cmd.Run()
-	if data, rerr := os.ReadFile(path); rerr == nil {
-		res := &ledger.Result{}
-		if jerr := json.Unmarshal(data, res); jerr != nil {
-			return fmt.Errorf("read the ledger's result: %w", jerr)
-		}
-		p.mu.Lock()
-		p.result = res
-		p.mu.Unlock()
-		if err != nil && !res.Balanced {
-			return ErrUnbalanced
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("draw up the ledger: %w", err)
-	}
-	return nil
-}
-
-// stopAll stops what still runs, the broker last.
-func (p *pilot) stopAll() {
-	for _, c := range p.children() {
-		grace := agentGrace
-		if c == p.brokerProc {
-			grace = brokerGrace
-		}
-		if err := c.stop(grace); err != nil && c.failure() == nil {
-			p.con.say("%v", err)
-		}
-	}
-}
-
 // listen opens the page's port.
 func (p *pilot) listen() (net.Listener, error) {
 	l, err := net.Listen("tcp", p.Listen)
@@ -658,6 +542,6 @@ func (p *pilot) listen() (net.Listener, error) {
 	if ferr != nil {
 		return nil, fmt.Errorf("open the page's port: %w", err)
 	}
-	p.con.say("Port %s for the page is busy; taking %s instead.", port, portOf(l.Addr()))
+	p.tell("Port %s for the page is busy; taking %s instead.", port, l.Addr())
 	return l, nil
 }

@@ -60,32 +60,36 @@ func TestBusyPortIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	l := []string{}
-	p := &portPicker{tell: func(f string, a ...any) { l = append(l, fmt.Sprintf(f, a...)) }}
-	got, err := p.pick("broker", busy.Addr().String())
-	if err != nil || got == busy.Addr().String() {
-		t.Fatalf("%s, %v", got, err)
-	}
-	if len(l) != 1 || !strings.Contains(l[0], portOf(busy.Addr())) || !strings.Contains(l[0], got) {
-		t.Errorf("told %q", l)
-	}
-	again, err := p.pick("another", got)
-	if err != nil || again == got {
-		t.Errorf("the same port was given twice: %s, %v", again, err)
-	}
-	if _, err := p.pick("broker", "no address"); err == nil {
-		t.Error("an address without a port was taken")
+	_, port, err := net.SplitHostPort(busy.Addr().String())
+	if err != nil {
+		t.Fatal(err)
 	}
 
 	var out bytes.Buffer
-	run := &pilot{Options: Options{Listen: busy.Addr().String()}, con: newConsole(&out, false)}
+	run := &pilot{Options: Options{Listen: busy.Addr().String(), Broker: busy.Addr().String()}, con: newConsole(&out, false)}
 	page, err := run.listen()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer page.Close()
-	if !strings.Contains(out.String(), portOf(page.Addr())) {
+	if !strings.Contains(out.String(), port) || !strings.Contains(out.String(), page.Addr().String()) {
 		t.Errorf("console: %q", out.String())
+	}
+
+	if got := run.brokerListen(0); got != "127.0.0.1:0" {
+		t.Errorf("with its port busy the broker listens at %s", got)
+	}
+	busy.Close()
+	if got := run.brokerListen(0); got != run.Broker {
+		t.Errorf("with its port free the broker listens at %s", got)
+	}
+	// It was taken after the look: the next start takes any.
+	if got := run.brokerListen(1); got != "127.0.0.1:0" {
+		t.Errorf("after a failed start the broker listens at %s", got)
+	}
+	run.broker = "127.0.0.1:4711"
+	if got := run.brokerListen(5); got != run.broker {
+		t.Errorf("a broker that has come up is started again at %s", got)
 	}
 }
 
@@ -141,10 +145,10 @@ func TestWriteConf(t *testing.T) {
 	if err := os.MkdirAll(l.Conf, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c, err := writeConf(l, "127.0.0.1:9999")
-	if err != nil {
+	if err := writeConf(l, "127.0.0.1:9999"); err != nil {
 		t.Fatal(err)
 	}
+	c := confPaths(l)
 	for path, wants := range map[string][]string{
 		c.agent:    {"spoolDir = " + l.Spool, "tail -F " + filepath.Join(l.Working, "driver-realtime-log/SmartCarDriverInfo.log"), "brokerList = 127.0.0.1:9999", `regex = ^\\d{14}`},
 		c.audit:    {"maxBytesToLog = 4096"},
@@ -164,7 +168,7 @@ func TestWriteConf(t *testing.T) {
 		}
 	}
 	l = ledger.LayoutOf("/tmp/a blank")
-	if _, err := writeConf(l, "x:1"); err == nil {
+	if err := writeConf(l, "x:1"); err == nil {
 		t.Error("a directory with a blank was taken; the exec source would split it")
 	}
 }
@@ -181,12 +185,12 @@ func TestCollect(t *testing.T) {
 		"CHANNEL.SmartCarInfo_Channel":{"ChannelSize":"30","ChannelCapacity":"100000","EventTakeSuccessCount":"450"}}`
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
 	defer agent.Close()
-	c, err := newCollector(l, cluster.ListenAddrs()[0], 1, 1) // nothing serves at port 1
-	if err != nil {
+	// Two children that are running, one of which has said where it serves.
+	c := newCollector(l, &child{pid: 1, address: agent.URL}, &child{pid: 1, log: "/nowhere"})
+	defer c.close()
+	if err := c.setBroker(cluster.ListenAddrs()[0]); err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	c.agent = agent.URL
 	s := c.collect(t.Context())
 	if want := (FlowState{Received: 500, Dropped: 20, ChannelSize: 30, Capacity: 100000, Delivered: 450}); s.Status != want {
 		t.Errorf("%+v, want %+v", s.Status, want)

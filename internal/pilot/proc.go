@@ -1,11 +1,13 @@
 package pilot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"sync"
 	"time"
@@ -47,7 +49,11 @@ type child struct {
 	// args are the arguments of the n-th start, n from 0.
 	args  func(n int) []string
 	log   string   // file that its output is appended to
+	out   string   // file for its standard output alone; empty: log
 	stdin *os.File // may be nil
+	// announces finds, in its first group, the address that the process says
+	// it serves at.
+	announces *regexp.Regexp
 	// finite children may end by themselves with success.
 	finite bool
 	tell   func(format string, args ...any)
@@ -57,6 +63,8 @@ type child struct {
 	pid      int
 	restarts int
 	stopping bool
+	logFrom  int64  // where the log of the present process begins
+	address  string // that it announced; empty until then
 	err      error
 	wake     chan struct{} // closed by stop: ends a back-off
 	done     chan struct{} // closed when the process is gone for good
@@ -79,7 +87,7 @@ func (c *child) keep() {
 		began := time.Now()
 		err := c.once(n)
 		c.mu.Lock()
-		c.pid = 0
+		c.pid, c.address = 0, ""
 		switch {
 		case c.stopping:
 			c.state = procStopped
@@ -128,13 +136,21 @@ func misconfigured(err error) bool {
 
 // once runs the process and returns how it ended.
 func (c *child) once(n int) error {
-	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, from, err := openAppend(c.log)
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return err
 	}
-	defer out.Close()
+	defer log.Close()
 	cmd := exec.Command(c.exe, c.args(n)...)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr = log, log
+	if c.out != "" {
+		out, _, err := openAppend(c.out)
+		if err != nil {
+			return err
+		}
+		defer out.Close()
+		cmd.Stdout = out
+	}
 	if c.stdin != nil {
 		cmd.Stdin = c.stdin
 	}
@@ -151,12 +167,61 @@ func (c *child) once(n int) error {
 	}
 	c.pid = cmd.Process.Pid
 	c.state = procStarting
+	c.logFrom, c.address = from, ""
 	c.mu.Unlock()
 
 	err = cmd.Wait()
 	// Whatever the process left behind in its group goes with it.
 	killGroup(cmd.Process.Pid)
 	return err
+}
+
+// openAppend opens a log and says how long it is.
+func openAppend(path string) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open log: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("open log: %w", err)
+	}
+	return f, st.Size(), nil
+}
+
+// announceWithin is how much of a process's log is searched for its address.
+const announceWithin = 64 << 10
+
+// announced is the address that the present process says it serves at. Only
+// what it has written itself counts: at an address that was chosen for it,
+// somebody else might answer.
+func (c *child) announced() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pid == 0 {
+		return "", errors.New("it is not running")
+	}
+	if c.address != "" {
+		return c.address, nil
+	}
+	f, err := os.Open(c.log)
+	if err != nil {
+		return "", fmt.Errorf("read its log: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.NewSectionReader(f, c.logFrom, announceWithin))
+	if err != nil {
+		return "", fmt.Errorf("read its log: %w", err)
+	}
+	// Whole lines only: the last one may still be being written.
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	m := c.announces.FindSubmatch(text)
+	if m == nil {
+		return "", errors.New("it has not said where it listens")
+	}
+	c.address = string(m[1])
+	return c.address, nil
 }
 
 // serving notes that the child answers.

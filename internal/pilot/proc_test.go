@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -183,6 +184,29 @@ func TestStopWhileRestarting(t *testing.T) {
 	time.Sleep(2 * minBackoff)
 	if again, _ := os.ReadFile(c.log); len(again) != len(data) {
 		t.Error("a process was started after stop")
+	}
+}
+
+// The address is read from what the present process wrote, not from its
+// predecessor's lines.
+func TestAnnounced(t *testing.T) {
+	c, _ := newChild(t, "stay")
+	c.announces = regexp.MustCompile(`pid (\d+)`)
+	if _, err := c.announced(); err == nil {
+		t.Error("a process that was not started has announced something")
+	}
+	c.start()
+	var first, second string
+	until(t, "the first address", func() bool { first, _ = c.announced(); return first != "" })
+	if first != strconv.Itoa(c.process().PID) {
+		t.Errorf("announced %s, pid %d", first, c.process().PID)
+	}
+	if err := syscall.Kill(c.process().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second address", func() bool { second, _ = c.announced(); return second != "" && second != first })
+	if second != strconv.Itoa(c.process().PID) {
+		t.Errorf("announced %s, pid %d", second, c.process().PID)
 	}
 }
 

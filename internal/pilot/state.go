@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -134,12 +135,10 @@ func (c *counter) rate() float64 {
 // collector asks the processes for their numbers and keeps the last answers.
 // Only one goroutine calls collect.
 type collector struct {
-	layout   ledger.Layout
-	http     *http.Client
-	kafka    *kgo.Client
-	admin    *kadm.Client
-	agent    string // URL of agent 1's metrics
-	consumer string
+	layout          ledger.Layout
+	http            *http.Client
+	kafka           atomic.Pointer[kafkaClient] // nil until the broker's address is known
+	agent, consumer *child
 
 	counters map[string]*counter
 	simRate  [2]counter
@@ -147,26 +146,38 @@ type collector struct {
 	answered [4]bool // by agent 1, consumer, broker, simulator, to the last collect
 }
 
+type kafkaClient struct {
+	client *kgo.Client
+	admin  *kadm.Client
+}
+
 // collectTimeout bounds one question; a process that is down must not hold up
 // the numbers of the others.
 const collectTimeout = 400 * time.Millisecond
 
-func newCollector(l ledger.Layout, broker string, agentPort, consumerPort int) (*collector, error) {
+func newCollector(l ledger.Layout, agent, consumer *child) *collector {
+	return &collector{
+		layout: l, http: &http.Client{Timeout: collectTimeout, Transport: &http.Transport{Proxy: nil}},
+		agent: agent, consumer: consumer, counters: map[string]*counter{},
+	}
+}
+
+// setBroker tells the address of the broker, once.
+func (c *collector) setBroker(addr string) error {
 	// The pilot asks often and the broker may be down: answer quickly rather
 	// than retry.
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.RetryTimeout(collectTimeout), kgo.RequestRetries(1), kgo.MetadataMinAge(50*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RetryTimeout(collectTimeout), kgo.RequestRetries(1), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
-		return nil, fmt.Errorf("make Kafka client: %w", err)
+		return fmt.Errorf("make Kafka client: %w", err)
 	}
-	url := func(port int) string { return "http://127.0.0.1:" + strconv.Itoa(port) + "/metrics" }
-	return &collector{
-		layout: l, http: &http.Client{Timeout: collectTimeout, Transport: &http.Transport{Proxy: nil}}, kafka: client, admin: kadm.NewClient(client),
-		agent: url(agentPort), consumer: url(consumerPort), counters: map[string]*counter{},
-	}, nil
+	c.kafka.Store(&kafkaClient{client, kadm.NewClient(client)})
+	return nil
 }
 
 func (c *collector) close() {
-	c.kafka.Close()
+	if k := c.kafka.Load(); k != nil {
+		k.client.Close()
+	}
 	c.http.CloseIdleConnections()
 }
 
@@ -181,7 +192,12 @@ func (m metrics) num(component, attribute string) (int64, bool) {
 // metricsLimit bounds an answer; the pilot's agents need a few kilobytes.
 const metricsLimit = 1 << 20
 
-func (c *collector) metrics(ctx context.Context, url string) (metrics, error) {
+// metrics asks an agent at the address that it announced.
+func (c *collector) metrics(ctx context.Context, agent *child) (metrics, error) {
+	url, err := agent.announced()
+	if err != nil {
+		return nil, err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -295,16 +311,20 @@ func (c *collector) simLog(now time.Time, rate *counter, l *sim.Log) LogState {
 
 // topic asks for the topic's end and how far the consumer's group is behind it.
 func (c *collector) topic(ctx context.Context) (end, lag int64, err error) {
+	k := c.kafka.Load()
+	if k == nil {
+		return 0, 0, errors.New("the broker's address is not known yet")
+	}
 	ctx, cancel := context.WithTimeout(ctx, collectTimeout)
 	defer cancel()
-	ends, err := c.admin.ListEndOffsets(ctx, c.layout.Topic)
+	ends, err := k.admin.ListEndOffsets(ctx, c.layout.Topic)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
 		return 0, 0, err
 	}
-	committed, err := c.admin.FetchOffsets(ctx, consumerGroup)
+	committed, err := k.admin.FetchOffsets(ctx, consumerGroup)
 	if err == nil {
 		err = committed.Error()
 	}
