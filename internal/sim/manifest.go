@@ -203,7 +203,7 @@ func Texts(c Config, k Kind, want []int64) (map[int64]string, error) {
 		out[at], last = "", max(last, at)
 	}
 	var b block
-	emit := func() {}
+	var emit func()
 	if k == StatusKind {
 		g := newStatusGen(c)
 		emit = func() { g.tick(&b) }
