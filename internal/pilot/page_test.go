@@ -136,6 +136,9 @@ func browser(t *testing.T) context.Context {
 		}
 	}
 	if exe == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no Chromium is installed, and CI=true demands one")
+		}
 		t.Skip("NOT CHECKED: the live page in a browser, as no Chromium is installed (chromium, google-chrome, headless-shell)")
 	}
 	// Not the default options: the fewer switches, the more like a user's.
