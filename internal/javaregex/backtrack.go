@@ -142,7 +142,7 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 			pc = in.out
 			continue
 		case opCapStart:
-			if keep || len(s.stack) > 0 {
+			if !in.once && (keep || len(s.stack) > 0) {
 				s.push(undoMark+in.n, s.opened[in.n], 0)
 			}
 			s.opened[in.n] = pos
@@ -150,7 +150,7 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 			continue
 		case opCapEnd:
 			g := 2 * in.n
-			if keep || len(s.stack) > 0 {
+			if !in.once && (keep || len(s.stack) > 0) {
 				s.push(undoCap-in.n, s.caps[g], s.caps[g+1])
 			}
 			s.caps[g], s.caps[g+1] = s.opened[in.n], pos
@@ -193,7 +193,21 @@ func (s *scratch) run(p *prog, b []byte, pc int32, pos, must int, visited []uint
 				}
 			}
 			s.work -= (hi - pos) >> 6
-			if in.op == opRunOnly || lo == hi {
+			if in.op == opRunOnly {
+				if in.group > 0 {
+					s.caps[2*in.group], s.caps[2*in.group+1] = pos, hi
+				}
+				pos = hi
+				if in.then != nil {
+					if pos >= len(b) || !in.then.tab[b[pos]] {
+						goto fail
+					}
+					pos++
+				}
+				pc = in.out
+				continue
+			}
+			if lo == hi {
 				pos, pc = hi, in.out
 				continue
 			}

@@ -56,6 +56,7 @@ func newEngine(re *Regexp, n *node, captures bool) (*engine, error) {
 		}
 	}
 	e.fixed = newFixed(e.fast, &e.search, re.groups, captures)
+	e.fast.fuse()
 	return e, nil
 }
 

@@ -46,6 +46,13 @@ type inst struct {
 	// literals that every match has (or -1).
 	next  literal
 	chain int32
+	// opCapStart, opCapEnd: every match comes here exactly once, so there is
+	// nothing to put back when a path fails.
+	once bool
+	// opRunOnly, see fuse: the group that is the run, and what one byte must
+	// follow it; 0 and nil for none.
+	group int32
+	then  *class
 }
 
 // class is a set of characters made ready for matching bytes.

@@ -3,12 +3,14 @@ package javaregex
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"strings"
 )
 
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
+	lows  = highs - ones // 0x7F in every byte
 )
 
 // zeros has the high bit set at least in the lowest zero byte of v, and no bit
@@ -100,19 +102,23 @@ func (l *literal) last(b []byte, lo, hi int) int {
 		return -1
 	}
 	c, first := l.s[l.rare], lo+l.rare
-	for p := hi + l.rare; p >= first; {
-		// Eight at a time, from the back.
-		if p-first >= 7 {
-			if zeros(binary.LittleEndian.Uint64(b[p-7:])^uint64(c)*ones) == 0 {
-				p -= 8
-				continue
-			}
+	p := hi + l.rare
+	for p-first >= 7 { // eight at a time, from the back
+		x := binary.LittleEndian.Uint64(b[p-7:]) ^ uint64(c)*ones
+		found := ^((x&lows + lows) | x | lows) // the high bit of every byte that is c
+		if found == 0 {
+			p -= 8
+			continue
 		}
-		for n := min(p-first, 7); n >= 0; n-- {
-			if b[p] == c && l.isAt(b, p-l.rare) {
-				return p - l.rare
-			}
-			p--
+		p -= bits.LeadingZeros64(found) >> 3
+		if l.isAt(b, p-l.rare) {
+			return p - l.rare
+		}
+		p--
+	}
+	for ; p >= first; p-- {
+		if b[p] == c && l.isAt(b, p-l.rare) {
+			return p - l.rare
 		}
 	}
 	return -1

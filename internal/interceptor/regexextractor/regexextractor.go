@@ -187,7 +187,8 @@ func (x *interceptor) Intercept(b *event.Batch) error {
 			}
 			continue
 		}
-		s.loc, s.headers = loc, s.headers[:0]
+		s.loc = loc
+		headers := s.headers[:0]
 		for g := range x.targets {
 			t := &x.targets[g]
 			var value []byte // nil: null, as in Flume
@@ -206,13 +207,14 @@ func (x *interceptor) Intercept(b *event.Batch) error {
 					continue
 				}
 			}
-			s.headers = append(s.headers, event.KV{Key: t.header, Value: value})
+			headers = append(headers, event.KV{Key: t.header, Value: value})
 		}
+		s.headers = headers
 		if x.distinct {
-			b.SetHeaders(i, s.headers)
+			b.SetHeaders(i, headers)
 			continue
 		}
-		for _, h := range s.headers {
+		for _, h := range headers {
 			b.SetHeaderView(i, h.Key, h.Value)
 		}
 	}
