@@ -227,8 +227,5 @@ func TestNoAllocation(t *testing.T) {
 		}
 		b.Release()
 	}
-	round()
-	if n := testing.AllocsPerRun(20, round); n > 30 { // the race detector and a GC empty pools
-		t.Errorf("%v allocations for 1000 events", n)
-	}
+	componenttest.NoMoreAllocs(t, 20, round) // for 1000 events; a GC empties pools
 }

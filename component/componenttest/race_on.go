@@ -1,0 +1,5 @@
+//go:build race
+
+package componenttest
+
+const raceEnabled = true
