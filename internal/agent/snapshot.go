@@ -48,7 +48,9 @@ func (a *Agent) Health() []Condition {
 	for _, c := range a.health {
 		cs = append(cs, c)
 	}
-	slices.SortStableFunc(cs[len(a.dropped):], func(x, y Condition) int { return cmp.Or(cmp.Compare(x.Component, y.Component), x.Since.Compare(y.Since)) })
+	slices.SortStableFunc(cs[len(a.dropped):], func(x, y Condition) int {
+		return cmp.Or(cmp.Compare(x.Component, y.Component), x.Since.Compare(y.Since))
+	})
 	return cs
 }
 
