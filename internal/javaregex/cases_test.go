@@ -132,7 +132,6 @@ var commonInputs = []string{"", "a", "ab", "aab ab\n", "foo bar 12-34", "한글 
 type generator struct {
 	*rand.Rand
 	groups int
-	budget int
 }
 
 func (g *generator) pick(ss ...string) string { return ss[g.IntN(len(ss))] }

@@ -11,8 +11,6 @@ const maxRune = unicode.MaxRune
 // two entries (first, last).
 type runeSet []rune
 
-func rangeSet(lo, hi rune) runeSet { return runeSet{lo, hi} }
-
 func runes(rs ...rune) runeSet {
 	var s runeSet
 	for _, r := range rs {

@@ -144,14 +144,6 @@ func (r *reader) span(n int) []byte {
 	return b
 }
 
-func (r *reader) int8() int8 {
-	b := r.span(1)
-	if b == nil {
-		return 0
-	}
-	return int8(b[0])
-}
-
 func (r *reader) int16() int16 {
 	b := r.span(2)
 	if b == nil {
@@ -166,14 +158,6 @@ func (r *reader) int32() int32 {
 		return 0
 	}
 	return int32(binary.BigEndian.Uint32(b))
-}
-
-func (r *reader) int64() int64 {
-	b := r.span(8)
-	if b == nil {
-		return 0
-	}
-	return int64(binary.BigEndian.Uint64(b))
 }
 
 func (r *reader) uvarint() uint32 {

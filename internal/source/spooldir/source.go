@@ -31,7 +31,6 @@ type source struct {
 	progress map[string]serde.Position // of files that are begun and not done
 	listing  *listing
 	skipped  map[string]failure
-	pass     int      // counts the polls
 	bad      []string // set aside
 	trackErr error
 	reported string
