@@ -47,7 +47,8 @@ func (c *topicsCreateCmd) Run(env *Env) error {
 		return fmt.Errorf("create topics: %w", err)
 	}
 	var errs []error
-	for _, r := range rs.Sorted() {
+	for _, name := range slices.Sorted(maps.Keys(rs)) { // rs.Sorted puts the topics' random IDs first
+		r := rs[name]
 		switch {
 		case r.Err == nil:
 			fmt.Fprintf(env.Stdout, "created topic %s with %d partition(s)\n", r.Topic, r.NumPartitions)
