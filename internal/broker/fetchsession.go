@@ -16,22 +16,31 @@ import (
 
 const (
 	maxFetchSessions = 1000 // max.incremental.fetch.session.cache.slots
+	// maxFetchSessionParts bounds the partitions that all sessions remember
+	// together, some 300 bytes each. A request may name partitions that do not
+	// exist, so the number of those that do is no bound.
+	maxFetchSessionParts = 250_000
 	// A session that was silent so long may be evicted for a new one. While
 	// all are busy, new clients go without, which costs bytes and nothing else.
 	fetchSessionIdle = 2 * time.Minute
 )
 
 type fetchSessions struct {
-	mu   sync.Mutex
-	byID map[int32]*fetchSession
+	mu       sync.Mutex
+	byID     map[int32]*fetchSession
+	parts    int // remembered by all of them
+	maxParts int
 }
 
-func newFetchSessions() *fetchSessions { return &fetchSessions{byID: map[int32]*fetchSession{}} }
+func newFetchSessions() *fetchSessions {
+	return &fetchSessions{byID: map[int32]*fetchSession{}, maxParts: maxFetchSessionParts}
+}
 
 // fetchSession is a session, or with id 0 the partitions of a single fetch.
 type fetchSession struct {
-	id   int32
-	used time.Time // guarded by fetchSessions.mu
+	id      int32
+	used    time.Time // guarded by fetchSessions.mu, and so is:
+	counted int       // its share of fetchSessions.parts
 
 	mu    sync.Mutex
 	epoch int32 // that the next request must have
@@ -90,7 +99,7 @@ func (fs *fetchSessions) resolve(ts *topics, req *kmsg.FetchRequest) (*fetchSess
 	case req.SessionEpoch == -1, req.SessionEpoch == 0:
 		// A full request ends the session that it names.
 		fs.mu.Lock()
-		delete(fs.byID, req.SessionID)
+		fs.drop(fs.byID[req.SessionID])
 		fs.mu.Unlock()
 		s := oneFetch(req, byID)
 		if req.SessionEpoch == 0 && len(s.parts) > 0 {
@@ -122,7 +131,37 @@ func (fs *fetchSessions) resolve(ts *topics, req *kmsg.FetchRequest) (*fetchSess
 	s.full = false
 	s.forget(req)
 	s.update(req)
+	if !fs.grew(s) {
+		s.mu.Unlock()
+		return nil, kerr.FetchSessionIDNotFound.Code // the client names all of them again
+	}
 	return s, 0
+}
+
+// drop forgets a session, nil for none. fs.mu is held.
+func (fs *fetchSessions) drop(s *fetchSession) {
+	if s != nil && fs.byID[s.id] == s {
+		delete(fs.byID, s.id)
+		fs.parts -= s.counted
+	}
+}
+
+// grew counts what a session remembers now. A session that would be above the
+// bound on all of them is dropped.
+func (fs *fetchSessions) grew(s *fetchSession) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.byID[s.id] != s {
+		return true // evicted meanwhile: this fetch is its last
+	}
+	n := len(s.parts) - s.counted
+	if n > 0 && fs.parts+n > fs.maxParts {
+		fs.drop(s)
+		return false
+	}
+	s.counted += n
+	fs.parts += n
+	return true
 }
 
 func oneFetch(req *kmsg.FetchRequest, byID bool) *fetchSession {
@@ -137,17 +176,17 @@ func (fs *fetchSessions) keep(s *fetchSession) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	now := time.Now()
-	if len(fs.byID) >= maxFetchSessions {
+	for len(fs.byID) >= maxFetchSessions || fs.parts+len(s.parts) > fs.maxParts {
 		var oldest *fetchSession
 		for _, o := range fs.byID {
 			if oldest == nil || o.used.Before(oldest.used) {
 				oldest = o
 			}
 		}
-		if now.Sub(oldest.used) < fetchSessionIdle {
+		if oldest == nil || now.Sub(oldest.used) < fetchSessionIdle {
 			return
 		}
-		delete(fs.byID, oldest.id)
+		fs.drop(oldest)
 	}
 	for {
 		// Random, so that a client of the broker before a restart does not
@@ -155,6 +194,8 @@ func (fs *fetchSessions) keep(s *fetchSession) {
 		if id := rand.Int32(); id > 0 && fs.byID[id] == nil {
 			s.id, s.used, s.epoch = id, now, 1
 			fs.byID[id] = s
+			s.counted = len(s.parts)
+			fs.parts += s.counted
 			return
 		}
 	}
