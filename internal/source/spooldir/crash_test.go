@@ -229,12 +229,12 @@ func TestCrashAtEveryEmit(t *testing.T) {
 		snap := fmt.Sprintf("%s/%d", snaps, i)
 		// The tracker names the path it was made for.
 		if meta := snap + "/.flumespool/" + metaName; exists(meta) {
-			target, pos, err := readTracker(meta)
+			e, err := readTracker(meta)
 			if err != nil {
 				t.Fatal(err)
 			}
 			tr := tracker{path: meta}
-			if err := tr.store(strings.Replace(target, dir, snap, 1), pos, time.Now(), false); err != nil {
+			if err := tr.store(strings.Replace(e.target, dir, snap, 1), e.pos, time.Now(), false); err != nil {
 				t.Fatal(err)
 			}
 			tr.close()

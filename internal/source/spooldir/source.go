@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,18 +30,45 @@ type source struct {
 	tracker    tracker
 
 	// The rest is Run's.
-	progress map[string]serde.Position // of files that are begun and not done
+	progress map[string]progress // of files that are begun and not done
 	listing  *listing
 	skipped  map[string]failure
 	bad      []string // set aside
 	trackErr error
 	reported string
-	polls    atomic.Int64 // times that nothing was left to read
+	ends     [8 << 10]byte // scratch of identity
+	polls    atomic.Int64  // times that nothing was left to read
 
 	// For tests.
 	now  func() time.Time
 	open func(string) (*os.File, error)
 }
+
+// progress is how far a file was delivered.
+type progress struct {
+	serde.Position
+	of    string // the file's identity; empty: not known
+	begun bool   // in this run of the agent
+}
+
+// identity tells a file from another one that gets its name later: by the size
+// and a checksum of both ends. A copy and a new time leave it what it was,
+// which an inode and the time would not.
+func (s *source) identity(f io.ReaderAt, size int64) (string, error) {
+	buf := s.ends[:]
+	head := min(size, int64(len(buf)/2))
+	tail := min(size-head, int64(len(buf)/2))
+	if _, err := f.ReadAt(buf[:head], 0); err != nil && err != io.EOF {
+		return "", err
+	}
+	if _, err := f.ReadAt(buf[head:head+tail], size-tail); err != nil && err != io.EOF {
+		return "", err
+	}
+	sum := crc32.Checksum(buf[:head+tail], castagnoli)
+	return strconv.FormatInt(size, 10) + " " + strconv.FormatUint(uint64(sum), 16), nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // failure is a file or a directory that could not be read. It is tried again
 // in the next pass.
@@ -50,7 +79,7 @@ type failure struct {
 
 func newSource(c *config, d serde.DeserializerConfig, env component.Env) *source {
 	s := &source{cfg: c, deser: d, env: env, now: time.Now, open: os.Open,
-		progress: map[string]serde.Position{}, skipped: map[string]failure{}}
+		progress: map[string]progress{}, skipped: map[string]failure{}}
 	s.dir = javaPath(c.spoolDir)
 	s.trackerDir = javaPath(c.trackerDir)
 	if !filepath.IsAbs(s.trackerDir) {
@@ -122,7 +151,7 @@ func (s *source) canary() error {
 // resume reads the tracker file. One that cannot be understood costs repeated
 // events and no more.
 func (s *source) resume() error {
-	target, pos, err := readTracker(s.tracker.path)
+	e, err := readTracker(s.tracker.path)
 	var pe *fs.PathError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -136,11 +165,11 @@ func (s *source) resume() error {
 		s.env.Log.Warn("the tracker file is damaged; the file it stands for will be read from its start", "tracker", s.tracker.path, "err", err)
 		return nil
 	}
-	path := s.localPath(target)
+	path := s.localPath(e.target)
 	s.tracker.disk = path
 	if _, known := s.progress[path]; !known {
-		s.progress[path] = pos
-		s.env.Log.Info("going on with a file that was begun", "file", path, "offset", pos.Offset)
+		s.progress[path] = progress{Position: e.pos, of: e.of}
+		s.env.Log.Info("going on with a file that was begun", "file", path, "offset", e.pos.Offset)
 	}
 	return nil
 }
@@ -165,8 +194,8 @@ func (s *source) Stop(context.Context) error { return nil }
 func (s *source) Run(ctx context.Context, out component.Output) (err error) {
 	defer func() {
 		// The last batches may not have been due.
-		if pos, begun := s.progress[s.tracker.target]; begun && pos != (serde.Position{}) {
-			err = errors.Join(err, s.tracker.store(s.tracker.target, pos, s.now(), true))
+		if pos, begun := s.progress[s.tracker.target]; begun && pos.Position != (serde.Position{}) {
+			err = errors.Join(err, s.tracker.store(s.tracker.target, pos.Position, s.now(), true))
 		}
 		s.tracker.close()
 	}()
@@ -265,12 +294,21 @@ func isBad(err error) bool {
 // deliver emits what is left of the file.
 func (s *source) deliver(ctx context.Context, out component.Output, sp *spooled) error {
 	from := s.progress[sp.path]
-	if from.Offset > sp.fi.Size() {
+	of, err := s.identity(sp.f, sp.fi.Size())
+	if err != nil {
+		return readError(err)
+	}
+	switch {
+	case from.of != "" && from.of != of:
+		// The one that was begun is gone; the rest of another would be a part of it lost.
+		s.env.Log.Warn("the file is not the one that was begun under its name; it is read from its start", "file", sp.path, "offset", from.Offset)
+		from = progress{}
+	case from.Offset > sp.fi.Size():
 		s.env.Log.Warn("the file is shorter than what was read of it; it is read from its start", "file", sp.path, "offset", from.Offset, "size", sp.fi.Size())
-		from = serde.Position{}
+		from = progress{}
 	}
 	d, err := s.deser.NewDeserializer(serde.Input{
-		File: sp.f, Size: sp.fi.Size(), From: from, Pool: out.Pool(),
+		File: sp.f, Size: sp.fi.Size(), From: from.Position, Pool: out.Pool(),
 		Charset: s.cfg.charset, Errors: policies[s.cfg.decodeErrors],
 		Log: s.env.Log.With("file", sp.path), AtEnd: sp.unchanged,
 	})
@@ -278,14 +316,14 @@ func (s *source) deliver(ctx context.Context, out component.Output, sp *spooled)
 		return readError(err)
 	}
 	defer d.Close()
-	s.tracker.begin(sp.path, s.now())
+	s.tracker.begin(sp.path, of, s.now())
 	for {
 		if err := ctx.Err(); err != nil { // a stop does not wait for the end of a large file
 			return err
 		}
 		b := out.NewBatch()
 		readErr := d.Read(b, s.cfg.batchSize)
-		if b.Len() == 0 && readErr == io.EOF && sp.n == 0 && from == (serde.Position{}) {
+		if b.Len() == 0 && readErr == io.EOF && sp.n == 0 && !from.begun && from.Position == (serde.Position{}) {
 			b.Append(nil) // Flume's event for an empty file
 		}
 		if n := b.Len(); n > 0 {
@@ -300,7 +338,7 @@ func (s *source) deliver(ctx context.Context, out component.Output, sp *spooled)
 				return fmt.Errorf("put events of %s: %w", sp.path, err)
 			}
 			sp.n += int64(n)
-			s.advance(sp.path, pos)
+			s.advance(sp.path, of, pos)
 		} else {
 			b.Release()
 		}
@@ -323,8 +361,8 @@ func readError(err error) error {
 }
 
 // advance notes that everything before pos is in the channels.
-func (s *source) advance(path string, pos serde.Position) {
-	s.progress[path] = pos
+func (s *source) advance(path, of string, pos serde.Position) {
+	s.progress[path] = progress{Position: pos, of: of, begun: true}
 	now := s.now()
 	if !s.tracker.due(pos, now) {
 		return

@@ -28,6 +28,8 @@ const (
 	// were delivered. It holds for the first position in the file only, and
 	// Flume passes over it.
 	recordsKey = "sluice.records"
+	// identityKey is ours, too: which file of that name was begun.
+	identityKey = "sluice.identity"
 )
 
 const (
@@ -49,6 +51,7 @@ type tracker struct {
 	size   int64
 	disk   string // the target that the file on disk is for
 	target string
+	of     string // target's identity; empty: not known
 	stored serde.Position
 	at     time.Time // of the last store
 	synced time.Time
@@ -56,36 +59,42 @@ type tracker struct {
 	buf    []byte
 }
 
-// readTracker returns the target and the position that a tracker file holds;
-// fs.ErrNotExist where there is none. A last record that was torn by a crash
-// does not count.
-func readTracker(path string) (target string, pos serde.Position, err error) {
+// entry is what a tracker file holds.
+type entry struct {
+	target string
+	of     string // target's identity; empty in a file of Flume's
+	pos    serde.Position
+}
+
+// readTracker returns what a tracker file holds; fs.ErrNotExist where there is
+// none. A last record that was torn by a crash does not count.
+func readTracker(path string) (entry, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", pos, err
+		return entry{}, err
 	}
 	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return "", pos, err
+		return entry{}, err
 	}
 	return parseTracker(f, fi.Size())
 }
 
-func parseTracker(r io.ReaderAt, size int64) (target string, pos serde.Position, err error) {
+func parseTracker(r io.ReaderAt, size int64) (entry, error) {
 	if size == 0 {
-		return "", pos, fs.ErrNotExist
+		return entry{}, fs.ErrNotExist
 	}
 	h, err := ocf.ReadHeader(r, size)
 	if err != nil {
-		return "", pos, err
+		return entry{}, err
 	}
-	target = string(h.Meta[fileKey])
-	if target == "" {
-		return "", pos, errors.New("its header does not name a file")
+	e := entry{target: string(h.Meta[fileKey]), of: string(h.Meta[identityKey])}
+	if e.target == "" {
+		return entry{}, errors.New("its header does not name a file")
 	}
 	if h.Codec() != "null" {
-		return "", pos, fmt.Errorf("its codec is %s", h.Codec())
+		return entry{}, fmt.Errorf("its codec is %s", h.Codec())
 	}
 	blocks := 0
 	for at := h.Len; ; blocks++ {
@@ -96,20 +105,20 @@ func parseTracker(r io.ReaderAt, size int64) (target string, pos serde.Position,
 		// A record is one number of at most ten bytes; the last one counts.
 		tail := make([]byte, min(b.Size, 10))
 		if err := b.ReadTail(r, tail); err != nil {
-			return "", pos, err
+			return entry{}, err
 		}
 		if off, ok := lastVarint(tail); ok && off >= 0 && b.Count > 0 {
-			pos.Offset = off
+			e.pos.Offset = off
 		}
 		at = b.Next
 	}
 	if blocks == 1 {
 		n, err := strconv.ParseInt(string(h.Meta[recordsKey]), 10, 64)
 		if err == nil && n > 0 {
-			pos.Records = n
+			e.pos.Records = n
 		}
 	}
-	return target, pos, nil
+	return e, nil
 }
 
 // lastVarint decodes the number that p ends with.
@@ -126,10 +135,10 @@ func lastVarint(p []byte) (int64, bool) {
 }
 
 // begin makes target the file that positions are about to be stored for.
-func (t *tracker) begin(target string, now time.Time) {
-	if t.target != target {
+func (t *tracker) begin(target, of string, now time.Time) {
+	if t.target != target || t.of != of {
 		t.close()
-		t.target, t.stored = target, serde.Position{}
+		t.target, t.of, t.stored = target, of, serde.Position{}
 	}
 	t.at = now
 }
@@ -185,6 +194,9 @@ func (t *tracker) create(target string, pos serde.Position, exact bool) error {
 	t.close()
 	rand.Read(t.sync[:])
 	meta := []ocf.KV{{Key: fileKey, Value: []byte(target)}}
+	if t.of != "" && t.target == target {
+		meta = append(meta, ocf.KV{Key: identityKey, Value: []byte(t.of)})
+	}
 	if exact && pos.Records > 0 {
 		meta = append(meta, ocf.KV{Key: recordsKey, Value: strconv.AppendInt(nil, pos.Records, 10)})
 	}
@@ -218,7 +230,7 @@ func (t *tracker) close() {
 // remove deletes the tracker file: its target is done with.
 func (t *tracker) remove() error {
 	t.close()
-	t.disk, t.target, t.stored = "", "", serde.Position{}
+	t.disk, t.target, t.of, t.stored = "", "", "", serde.Position{}
 	if err := os.Remove(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete tracker: %w", err)
 	}

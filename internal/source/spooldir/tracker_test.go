@@ -45,14 +45,14 @@ func avroStrings(t testing.TB, ss []string) (string, []string) {
 func TestTracker(t *testing.T) {
 	tr := tracker{path: t.TempDir() + "/" + metaName}
 	now := time.Now()
-	if _, _, err := readTracker(tr.path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := readTracker(tr.path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("none there: %v", err)
 	}
 	check := func(target string, want serde.Position) {
 		t.Helper()
-		got, pos, err := readTracker(tr.path)
-		if got != target || pos != want || err != nil {
-			t.Errorf("%q %+v %v, want %q %+v", got, pos, err, target, want)
+		got, err := readTracker(tr.path)
+		if got.target != target || got.pos != want || err != nil {
+			t.Errorf("%+v %v, want %q %+v", got, err, target, want)
 		}
 	}
 	store := func(target string, pos serde.Position, exact bool) {
@@ -100,17 +100,17 @@ func TestTornTracker(t *testing.T) {
 	whole := read(t, tr.path)
 	last := int64(-1)
 	for n := range len(whole) + 1 {
-		_, pos, err := parseTracker(strings.NewReader(whole[:n]), int64(n))
+		e, err := parseTracker(strings.NewReader(whole[:n]), int64(n))
 		if err != nil {
 			if last >= 0 {
 				t.Fatalf("%d bytes: %v", n, err)
 			}
 			continue
 		}
-		if pos.Offset < last || pos.Offset%100_000 != 0 {
-			t.Fatalf("%d bytes: %d after %d", n, pos.Offset, last)
+		if e.pos.Offset < last || e.pos.Offset%100_000 != 0 {
+			t.Fatalf("%d bytes: %d after %d", n, e.pos.Offset, last)
 		}
-		last = pos.Offset
+		last = e.pos.Offset
 	}
 	if last != 400_000 {
 		t.Errorf("the whole file gives %d", last)
@@ -131,9 +131,9 @@ func TestFlumeTracker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, pos, err := parseTracker(bytes.NewReader(p), int64(len(p)))
-	if err != nil || target != "/spool/day.log" || pos.Offset != 138240000 {
-		t.Errorf("%q %+v %v", target, pos, err)
+	e, err := parseTracker(bytes.NewReader(p), int64(len(p)))
+	if err != nil || e.target != "/spool/day.log" || e.pos.Offset != 138240000 {
+		t.Errorf("%+v %v", e, err)
 	}
 }
 
@@ -188,9 +188,9 @@ func FuzzTracker(f *testing.F) {
 	}
 	f.Add([]byte(read(f, tr.path)))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		target, pos, err := parseTracker(bytes.NewReader(p), int64(len(p)))
-		if err == nil && (target == "" || pos.Offset < 0 || pos.Records < 0) {
-			t.Errorf("%q %+v", target, pos)
+		e, err := parseTracker(bytes.NewReader(p), int64(len(p)))
+		if err == nil && (e.target == "" || e.pos.Offset < 0 || e.pos.Records < 0) {
+			t.Errorf("%+v", e)
 		}
 	})
 }
