@@ -13,7 +13,8 @@ import (
 // Rules:
 //   - A partition without an offset, and any partition of a group that does
 //     not exist, is answered with offset -1 and no error.
-//   - A null list of topics (v2) means all that the group has.
+//   - A null list of topics (v2) means all that the group has. A group that is
+//     named so twice is answered once.
 //   - RequireStable (v7, KIP-447) changes nothing: there are no transactions.
 //
 // Version notes: v2 top-level error; v5 leader epochs; v6 flexible; v8 several
@@ -23,7 +24,14 @@ func handleOffsetFetch(_ context.Context, b *Broker, _ *request, kreq kmsg.Reque
 	req := kreq.(*kmsg.OffsetFetchRequest)
 	resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
 	if req.Version >= 8 {
+		all := map[string]bool{}
 		for i := range req.Groups {
+			if rg := &req.Groups[i]; rg.Topics == nil {
+				if all[rg.Group] { // all of a group's offsets are answered once
+					continue
+				}
+				all[rg.Group] = true
+			}
 			resp.Groups = append(resp.Groups, b.groupOffsets(req.Version, &req.Groups[i]))
 		}
 		return resp, nil

@@ -11,7 +11,8 @@ import (
 // DescribeGroups: v0-6
 //
 // A group that does not exist is state Dead without an error below version 6,
-// and GROUP_ID_NOT_FOUND from there (KIP-1043).
+// and GROUP_ID_NOT_FOUND from there (KIP-1043). A group that is named twice is
+// described once.
 //
 // Version notes: v3 authorised operations (not given); v4 instance ids; v5
 // flexible.
@@ -19,7 +20,12 @@ import (
 func handleDescribeGroups(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.DescribeGroupsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeGroupsResponse)
+	seen := map[string]bool{}
 	for _, name := range req.Groups {
+		if seen[name] { // a large group named a million times would fill the memory
+			continue
+		}
+		seen[name] = true
 		sg := kmsg.NewDescribeGroupsResponseGroup()
 		sg.Group = name
 		e, err := b.groups.entry(name, false)

@@ -21,8 +21,18 @@ import (
 func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.DescribeConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	type resource struct {
+		typ  kmsg.ConfigResourceType
+		name string
+	}
+	seen := map[resource]bool{}
 	for i := range req.Resources {
 		rr := &req.Resources[i]
+		if k := (resource{rr.ResourceType, rr.ResourceName}); seen[k] { // the answer is far larger than the question
+			continue
+		} else {
+			seen[k] = true
+		}
 		sr := kmsg.NewDescribeConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
 		var err error

@@ -163,6 +163,12 @@ func (c *conn) next() (*request, error) {
 		}
 		return nil, fmt.Errorf("read %s of %d bytes: %w", kmsg.NameForKey(h.Key), size, err)
 	}
+	if h.Key != keyProduce {
+		if err := r.reserve(decodedFactor * int(size)); err != nil {
+			r.release()
+			return nil, fmt.Errorf("decode %s of %d bytes: %w", kmsg.NameForKey(h.Key), size, err)
+		}
+	}
 	if h.Key == keyAPIVersions && (h.Version < a.min || h.Version > a.max) {
 		// The body is of a form that we do not know; nothing in it matters.
 		return r, nil
@@ -180,6 +186,11 @@ func (c *conn) checkShort() error {
 	}
 	return fmt.Errorf("read request: %w", io.ErrUnexpectedEOF)
 }
+
+// decodedFactor is what a decoded request may take beside its frame, as a
+// multiple of it: the worst, a Fetch of empty topics, is 12 times as large. It
+// may wait behind a long poll for minutes. Produce is decoded in place.
+const decodedFactor = 12
 
 // reserve counts memory for a request against what all of them may have
 // together. The count is of what arrived: whoever wants to use it up has to

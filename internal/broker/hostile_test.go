@@ -207,6 +207,70 @@ func TestMemoryOfRequestsIsBounded(t *testing.T) {
 	produce(t, client(t, b), "m", "y")
 }
 
+// TestDecodedRequestsAreBounded: a request of empty array elements is many
+// times as large in memory as on the wire, and may wait behind a long poll.
+func TestDecodedRequestsAreBounded(t *testing.T) {
+	var logs logBuffer
+	b := startBroker(t, func(c *Config) {
+		c.MaxInflightBytes, c.Logger = 40<<20, slog.New(slog.NewTextHandler(&logs, nil))
+	})
+	produce(t, client(t, b), "m", "x")
+	poll := kmsg.NewPtrFetchRequest()
+	poll.Version, poll.MaxWaitMillis, poll.MinBytes, poll.MaxBytes = 4, 60_000, 1, 1<<20
+	pt, pp := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
+	pt.Topic, pp.FetchOffset, pp.PartitionMaxBytes = "m", 1, 1<<20
+	pt.Partitions = append(pt.Partitions, pp)
+	poll.Topics = append(poll.Topics, pt)
+	big := kmsg.NewPtrFetchRequest()
+	big.Version, big.Topics = 4, make([]kmsg.FetchRequestTopic, 300_000) // 1.8 MB
+	c := rawDial(t, b)
+	c.send(1, poll)
+	for range 3 { // one has room; the broker may close while the last is sent
+		c.Write(frame(1, 4, 2, false, big.AppendTo(nil)))
+	}
+	c.closed()
+	if l := logs.String(); !strings.Contains(l, "decode Fetch") || !strings.Contains(l, "may have together") {
+		t.Errorf("log: %s", l)
+	}
+	for b.inflight.Load() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestNamedTwiceAnsweredOnce: where an answer is far larger than its question,
+// asking the same a million times would fill the memory.
+func TestNamedTwiceAnsweredOnce(t *testing.T) {
+	b := startBroker(t, nil)
+	produce(t, client(t, b), "m", "x")
+	c := rawDial(t, b)
+	dg := kmsg.NewPtrDescribeGroupsRequest()
+	dg.Groups = []string{"g", "h", "g", "g"}
+	c.send(0, dg)
+	_, body := c.receive()
+	var dgr kmsg.DescribeGroupsResponse
+	if err := dgr.ReadFrom(body); err != nil || len(dgr.Groups) != 2 {
+		t.Errorf("%v, %d groups: want 2", err, len(dgr.Groups))
+	}
+	dc := kmsg.NewPtrDescribeConfigsRequest()
+	topic := kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "m"}
+	dc.Resources = append(dc.Resources, topic, kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1"}, topic)
+	c.send(1, dc)
+	_, body = c.receive()
+	var dcr kmsg.DescribeConfigsResponse
+	if err := dcr.ReadFrom(body); err != nil || len(dcr.Resources) != 2 {
+		t.Errorf("%v, %d resources: want 2", err, len(dcr.Resources))
+	}
+	of := kmsg.NewPtrOffsetFetchRequest()
+	of.Version = 8
+	of.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g"}, {Group: "g"}, {Group: "h"}}
+	c.send(2, of)
+	_, body = c.receive()
+	ofr := kmsg.OffsetFetchResponse{Version: 8}
+	if err := ofr.ReadFrom(body[1:]); err != nil || len(ofr.Groups) != 2 { // body[0]: tagged fields of the header
+		t.Errorf("%v, %d groups: want 2", err, len(ofr.Groups))
+	}
+}
+
 func TestConnectionLimitAndIdleTimeout(t *testing.T) {
 	b := startBroker(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 300*time.Millisecond })
 	first, second := rawDial(t, b), rawDial(t, b)
