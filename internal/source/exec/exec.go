@@ -14,7 +14,7 @@ import (
 )
 
 const notes = `- **A full channel loses nothing.** The source waits for its channel as long as it takes; meanwhile the pipe fills and the command waits too. Flume drops the lines it has read and ends the command. What the command itself cannot repeat is lost with the agent: use ` + "`TAILDIR` or `spooldir`" + ` for files.
-- **batchTimeout.** When it is not set, what one read from the pipe returned is delivered at once; Flume holds lines back for three seconds. When it is set, lines wait for ` + "`batchSize`" + ` of them, and at most that long.
+- **batchTimeout.** When it is not set, what one read from the pipe returned is delivered at once; Flume holds lines back for three seconds. When it is set, lines wait for ` + "`batchSize`" + ` of them or 16 MiB, and at most that long.
 - **No process stays behind.** The command, and whatever it started, runs in a process group of its own below a guard (this program again, shown as ` + "`sluice-exec-guard`" + `). On a stop the group gets SIGTERM, after 2 s SIGKILL; when the agent dies, even by SIGKILL, the guard kills the group. A process that leaves the group (` + "`setsid`" + `, a daemon) is not followed.
 - **On a stop** what the pipe still holds is read and delivered, for at most 5 s altogether.
 - A command that ended is reported with its exit code, 128 + n for signal n, and the last line that it wrote to its standard error. Without ` + "`restart`" + ` the source then idles and health says so.

@@ -117,6 +117,14 @@ func TestBatchTimeout(t *testing.T) {
 	}
 }
 
+// Lines that wait for their batch wait no longer than there is memory for them.
+func TestBatchTimeoutIsBoundedInBytes(t *testing.T) {
+	out, _, r := start(t, "shell=/bin/sh -c", "batchSize=10000", "batchTimeout=10000000",
+		"command=for i in 1 2 3 4 5 6 7 8 9 10; do head -c 4000000 /dev/zero | tr '\\0' x; echo; done; sleep 1000")
+	out.Wait(t, 4)
+	stop(t, out, r)
+}
+
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	out, h, r := start(t, "shell=/bin/sh -c", "command=echo x >> "+dir+"/n; cat "+dir+"/n | wc -l; exit 4", "restart=true", "restartThrottle=1")
@@ -491,6 +499,48 @@ func FuzzCut(f *testing.F) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})
+}
+
+// Blocks go when their lines have gone, also when some line always waits, and
+// a batch holds the blocks of its own lines only.
+func TestBlocksAreLetGo(t *testing.T) {
+	pool := event.NewPool()
+	chunk := []byte(strings.Repeat("20260101000000,X0001,60,60,60,60,A,1,1,1,1,80\n", 3000))
+	l := newLines(pool, charset.UTF8(), func() {})
+	given, taken := 0, 0
+	for range 50 {
+		for p := chunk; len(p) > 0; {
+			n := copy(l.room(), p)
+			l.filled(n)
+			given += bytes.Count(p[:n], []byte{'\n'})
+			p = p[n:]
+			for len(l.ready) > 10 { // as under a flood with batchTimeout
+				b := pool.NewBatch()
+				l.fill(b, 10)
+				if n := len(b.Blocks()); n > 2 {
+					t.Fatalf("10 lines hold %d blocks", n)
+				}
+				for _, e := range b.Events() {
+					if string(e.Body) != string(chunk[:45]) {
+						t.Fatalf("line %d is %q", taken, e.Body)
+					}
+					taken++
+				}
+				l.drop(10)
+				b.Release()
+			}
+			if n := pool.Outstanding(); n > 3 {
+				t.Fatalf("%d blocks are held for %d lines", n, len(l.ready))
+			}
+		}
+	}
+	if taken+len(l.ready) != given {
+		t.Errorf("%d lines given, %d taken and %d wait", given, taken, len(l.ready))
+	}
+	l.close()
+	if n := pool.Outstanding(); n != 0 || l.pinned != 0 {
+		t.Errorf("%d blocks, %d bytes leaked", n, l.pinned)
+	}
 }
 
 func TestLinesDoNotAllocate(t *testing.T) {

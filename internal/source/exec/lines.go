@@ -12,6 +12,8 @@ const (
 	minRead   = 4 << 10  // a block with less room than that is full
 	// maxLine bounds the memory that a command without line ends can take.
 	maxLine = 16 << 20
+	// maxHeld bounds the memory of lines that wait for batchTimeout.
+	maxHeld = 16 << 20
 )
 
 // lines cuts what a command writes into lines. It ends them as Java's
@@ -29,8 +31,15 @@ type lines struct {
 	skipLF  bool // the last line ended in a carriage return at the end of the input
 	max     int  // maxLine, or less in tests
 	ready   [][]byte
-	held    []*event.Block // blocks before blk that ready has views of
+	held    []heldBlock // blocks before blk that ready has views of, in order
+	pinned  int         // their bytes
 	text    []byte
+}
+
+// heldBlock is a block that is full and has lines which are not delivered.
+type heldBlock struct {
+	*event.Block
+	lines int // the first so many of ready are in it or in a block before it
 }
 
 func newLines(pool *event.Pool, cs *charset.Charset, long func()) *lines {
@@ -49,8 +58,13 @@ func (l *lines) room() []byte {
 	blk := l.pool.Block(max(blockSize, 2*len(rest)))
 	copy(blk.Extend(len(rest)), rest)
 	if l.blk != nil {
-		if len(l.ready) > 0 {
-			l.held = append(l.held, l.blk)
+		seen := 0 // lines in the blocks before
+		if n := len(l.held); n > 0 {
+			seen = l.held[n-1].lines
+		}
+		if len(l.ready) > seen {
+			l.held = append(l.held, heldBlock{l.blk, len(l.ready)})
+			l.pinned += l.blk.Cap()
 		} else {
 			l.blk.Release()
 		}
@@ -116,10 +130,14 @@ func (l *lines) end() {
 // fill adds the first n lines to b. They stay until drop.
 func (l *lines) fill(b *event.Batch, n int) {
 	b.Grow(n)
-	for _, blk := range l.held {
-		b.Attach(blk)
+	seen := 0
+	for i := 0; i < len(l.held) && seen < n; i++ { // no more than these lines are in
+		b.Attach(l.held[i].Block)
+		seen = l.held[i].lines
 	}
-	b.Attach(l.blk)
+	if seen < n {
+		b.Attach(l.blk)
+	}
 	for _, line := range l.ready[:n] {
 		if l.cs.Valid(line) {
 			b.Add(line)
@@ -139,13 +157,18 @@ func (l *lines) drop(n int) {
 	rest := copy(l.ready, l.ready[n:])
 	clear(l.ready[rest:])
 	l.ready = l.ready[:rest]
-	if rest == 0 {
-		for i, blk := range l.held {
-			blk.Release()
-			l.held[i] = nil
+	w := 0
+	for _, h := range l.held {
+		if h.lines -= n; h.lines > 0 {
+			l.held[w] = h
+			w++
+			continue
 		}
-		l.held = l.held[:0]
+		l.pinned -= h.Cap()
+		h.Release()
 	}
+	clear(l.held[w:])
+	l.held = l.held[:w]
 }
 
 // close lets go of everything.

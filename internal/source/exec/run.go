@@ -237,7 +237,7 @@ func (r *reading) run() error {
 		if had == 0 && len(l.ready) > 0 && wait >= 0 {
 			due = time.Now().Add(wait)
 		}
-		now := wait < 0 || errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(due)
+		now := wait < 0 || l.pinned > maxHeld || errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(due)
 		ended := err != nil && (!errors.Is(err, os.ErrDeadlineExceeded) || r.expired())
 		if ended {
 			l.end()
