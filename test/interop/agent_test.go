@@ -407,12 +407,15 @@ func renameTopic(t *testing.T, conf, topic string) {
 	}
 }
 
-// endOffset asks with kcat; a topic that is not there yet has none.
+// endOffset asks with kcat; a topic that is not there yet, or whose leader is
+// just being made, has none.
 func endOffset(t *testing.T, kcatBin, addr, topic string) int {
 	t.Helper()
 	out, err := exec.Command(kcatBin, "-Q", "-b", addr, "-t", topic+":0:-1").CombinedOutput()
-	if bytes.Contains(out, []byte("Unknown partition")) || bytes.Contains(out, []byte("Unknown topic")) {
-		return 0
+	for _, early := range []string{"Unknown partition", "Unknown topic", "Not leader for partition", "Leader not available"} {
+		if bytes.Contains(out, []byte(early)) {
+			return 0
+		}
 	}
 	_, off, ok := strings.Cut(strings.TrimSpace(string(out)), " offset ")
 	if err != nil || !ok {
