@@ -31,7 +31,7 @@ func handleDeleteTopics(ctx context.Context, b *Broker, _ *request, kreq kmsg.Re
 		t, err := b.topicToDelete(rt)
 		if err == nil {
 			st.Topic, st.TopicID = &t.name, t.id
-			if err = b.topics.remove(t); err == nil {
+			if err = b.topics.remove(ctx, t); err == nil {
 				b.groups.forgetTopic(ctx, t.name)
 			}
 		}

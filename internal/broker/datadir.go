@@ -182,6 +182,7 @@ func writeFile(name string, b []byte) error {
 		err = syncDir(filepath.Dir(name))
 	}
 	if err != nil {
+		_ = os.Remove(tmp) // on a full disk it takes what others need
 		return fmt.Errorf("write broker state %s: %w", name, err)
 	}
 	return nil

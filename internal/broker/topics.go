@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-data/sluice/internal/broker/partition"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/sys/unix"
 )
 
 // groupTopic keeps the state of consumer groups; clients may read it, not
@@ -78,7 +79,8 @@ type topics struct {
 	repair   bool
 	logger   *slog.Logger
 
-	set atomic.Pointer[topicSet]
+	set   atomic.Pointer[topicSet]
+	write func(name string, v any) error // writeJSON; a field for tests of the full disk
 
 	mu       sync.Mutex // held for changes
 	deleting []storedTopic
@@ -100,7 +102,7 @@ type storedTopic struct {
 }
 
 func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg *Config) (*topics, error) {
-	ts := &topics{dir: dir, defaults: defaults, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger}
+	ts := &topics{dir: dir, defaults: defaults, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
 	var st storedTopics
 	if _, err := readJSON(dir.file(topicsFile), &st); err != nil {
 		return nil, err
@@ -164,20 +166,37 @@ func (s *topicSet) sorted() []*topic {
 }
 
 func closeAll(s *topicSet) error {
-	var errs []error
+	var parts []*part
 	for _, t := range s.sorted() {
-		errs = append(errs, t.close())
+		parts = append(parts, t.state.Load().parts...)
 	}
-	return errors.Join(errs...)
+	return closeParts(parts)
 }
 
-func (t *topic) close() error {
-	var errs []error
-	for _, p := range t.state.Load().parts {
-		if err := p.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close partition %s-%d: %w", t.name, p.id, err))
-		}
+func (t *topic) close() error { return closeParts(t.state.Load().parts) }
+
+// closers is how many partitions are closed at a time. Each needs some fsyncs
+// one after the other; those of several partitions share the disk's time.
+const closers = 16
+
+func closeParts(parts []*part) error {
+	errs := make([]error, len(parts))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(closers, len(parts)) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(parts) {
+					return
+				}
+				if err := parts[i].Close(); err != nil {
+					errs[i] = fmt.Errorf("close partition %s-%d: %w", parts[i].topic.name, parts[i].id, err)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
@@ -268,7 +287,7 @@ func (t *topic) stored() storedTopic {
 }
 
 func (ts *topics) save(set *topicSet) error {
-	return writeJSON(ts.dir.file(topicsFile), ts.stored(set))
+	return ts.write(ts.dir.file(topicsFile), ts.stored(set))
 }
 
 // createRequest is one topic to be made.
@@ -387,7 +406,7 @@ func (ts *topics) grow(ctx context.Context, name string, count int32, dryRun boo
 			stored.Topics[i].Partitions = count
 		}
 	}
-	if err := writeJSON(ts.dir.file(topicsFile), stored); err != nil {
+	if err := ts.write(ts.dir.file(topicsFile), stored); err != nil {
 		return undo(err)
 	}
 	t.state.Store(st)
@@ -433,7 +452,7 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 			stored.Topics[i].Configs = own
 		}
 	}
-	if err := writeJSON(ts.dir.file(topicsFile), stored); err != nil {
+	if err := ts.write(ts.dir.file(topicsFile), stored); err != nil {
 		ts.logger.Error("topic settings could not be written", "topic", name, "err", err)
 		return apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}
@@ -449,7 +468,7 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 
 // remove deletes a topic. The entry goes first and says that files are to be
 // removed, so that a crash in between is finished at the next start.
-func (ts *topics) remove(t *topic) error {
+func (ts *topics) remove(ctx context.Context, t *topic) error {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	set := ts.set.Load()
@@ -459,7 +478,19 @@ func (ts *topics) remove(t *topic) error {
 	next := set.with(nil, t)
 	s := t.stored()
 	ts.deleting = append(ts.deleting, s)
-	if err := ts.save(next); err != nil {
+	err := ts.save(next)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		// The topic may be what fills the disk. Its records are not wanted
+		// any more, and deleting them takes no space.
+		ts.logger.Warn("disk is full: the records of a topic are deleted before the topic", "topic", t.name, "err", err)
+		for _, p := range t.state.Load().parts {
+			if _, err := p.DeleteRecords(ctx, -1); err != nil {
+				ts.logger.Error("records could not be deleted", "topic", t.name, "partition", p.id, "err", err)
+			}
+		}
+		err = ts.save(next)
+	}
+	if err != nil {
 		ts.deleting = ts.deleting[:len(ts.deleting)-1]
 		return apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}
