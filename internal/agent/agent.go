@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,7 +30,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopSinks()
 	defer stopSources()
 
-	var chans, sinks, sources, sinksTried sync.WaitGroup
+	var chans, sinks, sources sync.WaitGroup
 	for _, n := range a.channels {
 		chans.Go(func() {
 			if start(chanCtx, a, "channel "+n.name, n.ch) {
@@ -39,9 +40,17 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
+	sinksTried := make(chan struct{})
+	untried := new(atomic.Int64)
+	if untried.Store(int64(len(a.sinks))); len(a.sinks) == 0 {
+		close(sinksTried)
+	}
 	for _, n := range a.sinks {
-		sinksTried.Add(1)
-		tried := sync.OnceFunc(sinksTried.Done)
+		tried := sync.OnceFunc(func() {
+			if untried.Add(-1) == 0 {
+				close(sinksTried)
+			}
+		})
 		// A sink that does not come up must not hold the sources back for
 		// ever: they fill the channel meanwhile.
 		late := time.AfterFunc(startPause, tried)
@@ -50,7 +59,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	sources.Go(func() {
-		sinksTried.Wait()
+		select {
+		case <-sinksTried:
+		case <-srcCtx.Done(): // they end at once, and close what they have
+		}
 		for _, n := range a.sources {
 			sources.Go(func() { n.run(srcCtx, a) })
 		}
@@ -99,7 +111,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 
 	stopChannels()
-	chans.Wait()
+	if !waitUntil(stopCtx, &chans) {
+		err = errors.Join(err, errors.New("stop channels: some are still starting"))
+	}
 	for _, n := range a.channels {
 		if s := n.ch.Stats(); s.Size > 0 && !s.Durable {
 			err = errors.Join(err, fmt.Errorf("%d events were left in channel %s, which does not outlive the process", s.Size, n.name))

@@ -29,6 +29,15 @@ func newChannelNode(name string, ch component.Channel, m *component.Metrics) *ch
 		takeAttempt: m.Counter("EventTakeAttemptCount"), takeSuccess: m.Counter("EventTakeSuccessCount")}
 }
 
+func (n *channelNode) isUp() bool {
+	select {
+	case <-n.up:
+		return true
+	default:
+		return false
+	}
+}
+
 // put is one put transaction, counted.
 func (n *channelNode) put(ctx context.Context, b *event.Batch) error {
 	n.putAttempt.Add(int64(b.Len()))

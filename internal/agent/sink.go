@@ -29,6 +29,9 @@ const (
 	backoffPause    = time.Second // × consecutive BACKOFFs
 	backoffPauseMax = 5 * time.Second
 	reportEvery     = time.Minute // a lasting failure is logged that often
+	// emptyPause is the least time between two takes that bring nothing: a
+	// channel with a keep-alive of 0 does not wait itself.
+	emptyPause = 10 * time.Millisecond
 )
 
 // defaultSinkBatch is for sinks that leave the batch size to the runner.
@@ -70,12 +73,15 @@ func (n *sinkNode) id() string { return "sink " + n.name }
 func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 	select {
 	case <-n.channel.up:
+	case <-n.drain:
 	case <-ctx.Done():
+	}
+	if !n.channel.isUp() {
 		started()
 		return
 	}
 	n.metrics.Reset()
-	ok := start(ctx, a, n.id(), n.sink)
+	ok := n.start(ctx, a)
 	started()
 	if !ok {
 		return
@@ -98,6 +104,7 @@ func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 	idler, _ := n.sink.(component.Idler)
 	taker := n.channel.ch.NewTaker()
 	for ctx.Err() == nil {
+		began := time.Now()
 		lease, err := taker.Take(takeCtx, n.batch)
 		if err != nil {
 			n.readFail.Add(1)
@@ -116,12 +123,31 @@ func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 				if n.channel.ch.Stats().Size == 0 {
 					return
 				}
-				sleep(ctx, 10*time.Millisecond)
+				sleep(ctx, emptyPause)
+			} else if took := time.Since(began); took < emptyPause {
+				sleep(takeCtx, emptyPause-took)
 			}
 			continue
 		}
 		n.deliver(ctx, lease, &f)
 	}
+}
+
+// start starts the sink. One that does not come up holds a stop up only while
+// there is something for it to deliver.
+func (n *sinkNode) start(ctx context.Context, a *Agent) bool {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	go func() {
+		select {
+		case <-n.drain:
+		case <-ctx.Done():
+		}
+		for n.channel.ch.Stats().Size > 0 && sleep(ctx, emptyPause) {
+		}
+		giveUp()
+	}()
+	return start(ctx, a, n.id(), n.sink)
 }
 
 // deliver ends one lease, by commit or by rollback.

@@ -57,6 +57,9 @@ func (n *sourceNode) run(ctx context.Context, a *Agent) {
 		}
 	}
 	for {
+		if ctx.Err() != nil { // the stop came before the start
+			return
+		}
 		n.metrics.Reset()
 		if !start(ctx, a, n.id(), n.src) {
 			return
