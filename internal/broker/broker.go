@@ -47,11 +47,11 @@ type Broker struct {
 
 // Start opens the data directory and serves until ctx ends or Close is
 // called; then the broker stops as Close describes. When Start returns, the
-// listener is open.
+// listener is open. An error that lies in cfg is a *ConfigError.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	b := &Broker{
 		cfg: cfg, logger: cfg.Logger, stopping: make(chan struct{}), done: make(chan struct{}),
@@ -112,7 +112,7 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	}
 	defaults, err := b.cfg.topicDefaults(b.disk.limit)
 	if err != nil {
-		return err
+		return &ConfigError{err}
 	}
 	if b.pids, err = openProducerIDs(b.dir.file(pidsFile)); err != nil {
 		return err

@@ -69,6 +69,13 @@ const (
 	autoDiskShare = 10 // one part in so many of the free space
 )
 
+// ConfigError is an error that a change of the Config mends.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 func (c Config) withDefaults() (Config, error) {
 	if c.DataDir == "" {
 		return c, errors.New("start broker: no data directory is given")
@@ -108,9 +115,12 @@ func (c Config) withDefaults() (Config, error) {
 	case c.GroupMinSession > c.GroupMaxSession:
 		return c, fmt.Errorf("start broker: the smallest session time-out %v is above the largest %v", c.GroupMinSession, c.GroupMaxSession)
 	}
-	if c.Advertise != "" {
-		if _, _, err := splitHostPort(c.Advertise); err != nil {
-			return c, fmt.Errorf("start broker: advertised address: %w", err)
+	for _, a := range []struct{ what, addr string }{{"address to listen on", c.Listen}, {"advertised address", c.Advertise}, {"address of the metrics", c.Metrics}} {
+		if a.addr == "" {
+			continue
+		}
+		if _, _, err := splitHostPort(a.addr); err != nil {
+			return c, fmt.Errorf("start broker: %s: %w", a.what, err)
 		}
 	}
 	return c, nil

@@ -61,6 +61,9 @@ func (c *brokerCmd) Run(env *Env) error {
 	}
 
 	b, err := broker.Start(env.Ctx, cfg)
+	if errors.As(err, new(*broker.ConfigError)) {
+		return usageError(err)
+	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -76,8 +77,12 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	go func() { <-ctx.Done(); stop() }()
 	env := &Env{Ctx: ctx, Stdin: stdin, Stdout: stdout, Stderr: stderr}
 
-	if run, ok := aliases()[trimProgramName(args[0])]; ok {
+	name := trimProgramName(args[0])
+	if run, ok := aliases()[name]; ok {
 		return report(env, run(env, args[1:]))
+	}
+	if strings.HasPrefix(name, "kafka-") {
+		return report(env, kafkaElse(name))
 	}
 
 	return report(env, run(env, args[1:]))
@@ -92,6 +97,7 @@ func run(env *Env, args []string) error {
 		kong.Description("Collects logs and sensor data: runs Flume agent files, and is a Kafka broker."),
 		kong.Writers(env.Stdout, env.Stderr),
 		kong.Exit(func(c int) { exited, code = true, c }),
+		kong.ValueFormatter(flagHelp),
 		kong.Bind(env),
 	)
 	if err != nil {
@@ -104,9 +110,30 @@ func run(env *Env, args []string) error {
 	case exited: // --help
 		return nil
 	case err != nil:
-		return usageError(fmt.Errorf("%w (try: sluice --help)", err))
+		return usageError(fmt.Errorf("%w (try: %s --help)", err, commandOf(err)))
 	}
 	return kctx.Run(env)
+}
+
+// flagHelp adds the default, which kong leaves out where a flag's value has a
+// name of its own.
+func flagHelp(v *kong.Value) string {
+	help := kong.DefaultHelpValueFormatter(v)
+	if v.HasDefault && v.Default != "" && v.Flag != nil && v.Flag.PlaceHolder != "" && v.Flag.PlaceHolder != v.Default {
+		help += " Default: " + v.Default + "."
+	}
+	return help
+}
+
+// commandOf is the command that a wrong command line came to.
+func commandOf(err error) string {
+	var pe *kong.ParseError
+	if errors.As(err, &pe) && pe.Context != nil {
+		if n := pe.Context.Selected(); n != nil {
+			return n.FullPath()
+		}
+	}
+	return "sluice"
 }
 
 // report prints a command's error and turns it into an exit code.

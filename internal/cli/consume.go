@@ -62,7 +62,9 @@ func (c *consumeCmd) show(env *Env) (int, error) {
 		}
 		opts = append(opts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.Topic: {c.Partition: start}}))
 	case c.Group != "":
-		opts = append(opts, kgo.ConsumerGroup(c.Group), kgo.ConsumeTopics(c.Topic), kgo.DisableAutoCommit(), kgo.SessionTimeout(10*time.Second))
+		opts = append(opts, kgo.ConsumerGroup(c.Group), kgo.ConsumeTopics(c.Topic), kgo.DisableAutoCommit(), kgo.SessionTimeout(10*time.Second),
+			// What was shown is committed before another member may get the partition.
+			kgo.BlockRebalanceOnPoll())
 	default:
 		opts = append(opts, kgo.ConsumeTopics(c.Topic))
 	}
@@ -80,13 +82,22 @@ func (c *consumeCmd) show(env *Env) (int, error) {
 	if c.Partition >= int32(len(t.Partitions)) {
 		return 0, fmt.Errorf("topic %s has no partition %d: it has 0 to %d", c.Topic, c.Partition, len(t.Partitions)-1)
 	}
-	cl, err := c.dial(env.Ctx, opts...)
+	life, kill := context.WithCancel(context.WithoutCancel(env.Ctx))
+	defer kill()
+	cl, err := c.dial(env.Ctx, append(opts, kgo.WithContext(life))...)
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
 		if c.Group != "" {
-			cl.LeaveGroup()
+			ctx, cancel := c.deadline(life)
+			defer cancel()
+			cl.AllowRebalance()
+			if err := cl.LeaveGroupContext(ctx); err != nil {
+				// It waits for the rebalance under way, and Close would too.
+				fmt.Fprintf(env.Stderr, "group %s was not left: its other members wait until the session of this one ends: %v\n", c.Group, err)
+				kill()
+			}
 		}
 		cl.Close()
 	}()
@@ -139,6 +150,7 @@ func (c *consumeCmd) loop(env *Env, cl *kgo.Client) (int, error) {
 				return n, fmt.Errorf("commit offsets of group %s: %w", c.Group, err)
 			}
 		}
+		cl.AllowRebalance()
 		if env.Ctx.Err() != nil || idle && fs.NumRecords() == 0 || c.MaxMessages > 0 && n >= c.MaxMessages {
 			return n, nil
 		}

@@ -95,7 +95,7 @@ func TestTopicsProduceConsume(t *testing.T) {
 		{"unknown setting", "", []string{"sluice", "topics", "create", "v", "-c", "x=1", addr}, 1, "", `topic setting "x" is not known; known are cleanup.policy`},
 		{"list", "", []string{"sluice", "topics", "list", addr}, 0, "t\nu\n", ""},
 		{"produce", "a=1\nb=2\r\nc=3", []string{"sluice", "produce", "t", "--partition", "1", "--key-separator", "=", addr}, 0, "", "3 record(s) acknowledged"},
-		{"produce without key", "a=1\nnokey\n", []string{"sluice", "produce", "u", "--key-separator", "=", addr}, 1, "", `line 2 has no "="`},
+		{"produce without key", "a=1\nnokey\n", []string{"sluice", "produce", "u", "--key-separator", "=", addr}, 1, "", `line 2 has no "=" between key and value; the 1 record(s) before it were acknowledged`},
 		{"consume", "", []string{"sluice", "consume", "t", "--from-beginning", "-n", "3", "--keys", addr}, 0, "a\t1\nb\t2\nc\t3\n", "3 record(s)"},
 		{"consume from an offset", "", []string{"sluice", "consume", "t", "--partition", "1", "--offset", "1", "-n", "1", addr}, 0, "2\n", ""},
 		{"consume in a group", "", []string{"sluice", "consume", "t", "--group", "g", "--from-beginning", "-n", "2", addr}, 0, "1\n2\n", ""},
@@ -116,7 +116,14 @@ func TestKafkaNames(t *testing.T) {
 	addr := testBroker(t)
 	const topic = "SmartCar-Topic"
 	runCases(t, []kafkaCase{
-		{"zookeeper", "", []string{"kafka-topics", "--create", "--zookeeper", "server02.hadoop.com:2181", "--replication-factor", "1", "--partitions", "1", "--topic", topic}, 2, "", "--bootstrap-server HOST:9092"},
+		{"zookeeper", "", []string{"kafka-topics", "--create", "--zookeeper", "server02.hadoop.com:2181", "--replication-factor", "1", "--partitions", "1", "--topic", topic}, 2, "", "with --bootstrap-server server02.hadoop.com:9092\n"},
+		{"zookeepers", "", []string{"kafka-topics", "--list", "--zookeeper=a:2181,b:2181/kafka"}, 2, "", "with --bootstrap-server a:9092\n"},
+		{"zookeeper without a port", "", []string{"kafka-console-consumer", "-zookeeper", "zk/kafka"}, 2, "", "with --bootstrap-server zk:9092\n"},
+		{"zookeeper without a value", "", []string{"kafka-topics", "--zookeeper", "--list"}, 2, "", "with --bootstrap-server HOST:9092\n"},
+		{"help", "", []string{"kafka-topics", "--help"}, 0, "…  --bootstrap-server VALUE\n", ""},
+		{"version", "", []string{"kafka-topics.sh", "--version"}, 0, "…sluice", ""},
+		{"another tool", "", []string{"kafka-consumer-groups.sh", "--list"}, 2, "", "of Kafka's tools there are kafka-topics"},
+		{"no broker there", "", []string{"kafka-topics", "--list", "--bootstrap-server", "127.0.0.1:1"}, 1, "", "another address with --bootstrap-server HOST:PORT"},
 		{"create", "", []string{"/opt/kafka-topics.sh", "--create", "--bootstrap-server", addr, "--replication-factor", "1", "--partitions", "1", "--topic", topic}, 0, "created topic " + topic + " with 1 partition(s)\n", ""},
 		{"list", "", []string{"kafka-topics", "--list", "--bootstrap-server=" + addr}, 0, topic + "\n", ""},
 		{"alter", "", []string{"kafka-topics", "--alter", "--topic", topic, "--partitions", "2", "--bootstrap-server=" + addr}, 0, "", ""},
@@ -125,6 +132,7 @@ func TestKafkaNames(t *testing.T) {
 		{"consume", "", []string{"kafka-console-consumer", "--bootstrap-server", addr, "--topic", topic, "--from-beginning", "--max-messages", "1", "--property", "a=b"}, 0, "Hello! BigData!\n", "--property a has no effect"},
 		{"time-out", "", []string{"kafka-console-consumer", "--bootstrap-server", addr, "--topic", topic, "--partition", "0", "--timeout-ms", "50"}, 0, "", "Processed a total of 0 messages"},
 		{"ignored", "x\n", []string{"kafka-console-producer", "--broker-list", addr, "--topic", topic, "--sync"}, 0, "", "--sync has no effect"},
+		{"codec by default", "y\n", []string{"kafka-console-producer", "--bootstrap-server", addr, "--compression-codec", "--topic", topic, "--reader-property", "parse.key=false"}, 0, "", ""},
 		{"delete", "", []string{"kafka-topics", "--delete", "--bootstrap-server", addr, "--topic", topic}, 0, "deleted topic " + topic + "\n", ""},
 		{"no action", "", []string{"kafka-topics", "--bootstrap-server", addr}, 2, "", "give one of --create"},
 		{"unknown option", "", []string{"kafka-topics", "--lits"}, 2, "", "--lits is not there; known are --alter"},
@@ -154,6 +162,54 @@ func TestBrokerCommandRefuses(t *testing.T) {
 	runCases(t, []kafkaCase{
 		{"size", "", []string{"sluice", "broker", "--data", dir, "--max-disk", "lots"}, 2, "", "is not a size"},
 		{"port", "", []string{"sluice", "broker", "--data", dir, "--listen", testBroker(t)}, 1, "", "port is in use"},
-		{"default", "", []string{"sluice", "broker", "--data", dir, "--listen", "127.0.0.1:0", "--topic-default", "retention.ms=x"}, 1, "", "retention.ms"},
+		{"default", "", []string{"sluice", "broker", "--data", dir, "--listen", "127.0.0.1:0", "--topic-default", "retention.ms=x"}, 2, "", "retention.ms"},
+		{"address", "", []string{"sluice", "broker", "--data", dir, "--listen", "nonsense"}, 2, "", `"nonsense" is not HOST:PORT`},
+		{"advertised", "", []string{"sluice", "broker", "--data", dir, "--listen", "127.0.0.1:0", "--advertise", "h:x"}, 2, "", `port "x"`},
+		{"no directory", "", []string{"sluice", "broker"}, 2, "", "sluice broker --help"},
+		{"help", "", []string{"sluice", "broker", "--help"}, 0, "…Default: 127.0.0.1:9092.", ""},
 	})
+}
+
+// gate is a standard output that takes nothing until it is opened.
+type gate struct {
+	bytes.Buffer
+	once          sync.Once
+	reached, open chan struct{}
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	g.once.Do(func() { close(g.reached) })
+	<-g.open
+	return g.Buffer.Write(p)
+}
+
+// TestConsumeKeepsWhatItShows: a partition goes to another member only after
+// the records that are being shown are committed, or they would be shown twice.
+func TestConsumeKeepsWhatItShows(t *testing.T) {
+	t.Parallel()
+	addr := "--bootstrap=" + testBroker(t)
+	const group = "--group=g"
+	runCases(t, []kafkaCase{
+		{"create", "", []string{"sluice", "topics", "create", "t", "-p", "2", addr}, 0, "created topic t with 2 partition(s)\n", ""},
+		{"one", "a\n", []string{"sluice", "produce", "t", "--partition=0", addr}, 0, "", ""},
+		{"other", "b\n", []string{"sluice", "produce", "t", "--partition=1", addr}, 0, "", ""},
+	})
+	out := &gate{reached: make(chan struct{}), open: make(chan struct{})}
+	var errb bytes.Buffer
+	first := make(chan int, 1)
+	go func() {
+		first <- Run([]string{"sluice", "consume", "t", group, "--from-beginning", "-n", "2", addr}, strings.NewReader(""), out, &errb)
+	}()
+	<-out.reached
+	code, stdout, stderr := runKafkaCLI("", "sluice", "consume", "t", group, "--from-beginning", "--idle-timeout", "5s", "--timeout", "4s", addr)
+	close(out.open)
+	if c := <-first; c != 0 {
+		t.Fatalf("first member: exit %d: %s", c, errb.String())
+	}
+	// The first page may hold one partition's record only; the other's is
+	// then free to go to either.
+	all := strings.Split(strings.TrimSpace(out.String()+stdout), "\n")
+	if code != 0 || len(all) != 2 {
+		t.Errorf("second member: exit %d: %s\nshown: %q, want each once", code, stderr, all)
+	}
 }

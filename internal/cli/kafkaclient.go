@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -18,6 +19,8 @@ import (
 type kafkaFlags struct {
 	Bootstrap []string      `default:"127.0.0.1:9092" sep:"," placeholder:"HOST:PORT" help:"Broker to ask first; several with commas."`
 	Timeout   time.Duration `default:"10s" help:"How long to wait for a broker to answer."`
+
+	option string // by which the broker was named, if not by --bootstrap
 }
 
 // dial makes a client and checks that a broker answers, so that a wrong
@@ -45,7 +48,7 @@ func (f *kafkaFlags) dial(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, er
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("no broker answers at %s: %w: start one with: sluice broker --data DIR, or give another address with --bootstrap HOST:PORT", where, err)
+		return nil, fmt.Errorf("no broker answers at %s: %w: start one with: sluice broker --data DIR, or give another address with %s HOST:PORT", where, err, cmp.Or(f.option, "--bootstrap"))
 	}
 	return cl, nil
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -20,8 +22,9 @@ import (
 
 // kafkaOpt declares one option of such a tool.
 type kafkaOpt struct {
-	value  bool // takes a value
-	ignore string
+	value    bool   // takes a value
+	optional string // what it is when the value is left out, if it may be
+	ignore   string
 }
 
 // noEffect is an option that is accepted and does nothing, and why.
@@ -56,15 +59,17 @@ func (a kafkaArgs) int(name string, def int64) (int64, error) {
 	return n, nil
 }
 
-// pairs splits the NAME=VALUE values of an option.
-func (a kafkaArgs) pairs(name string) (map[string]string, error) {
+// pairs splits the NAME=VALUE values of an option, which may have a second name.
+func (a kafkaArgs) pairs(names ...string) (map[string]string, error) {
 	m := map[string]string{}
-	for _, v := range a[name] {
-		k, val, ok := strings.Cut(v, "=")
-		if !ok {
-			return nil, usageError(fmt.Errorf("--%s %s: want NAME=VALUE", name, v))
+	for _, name := range names {
+		for _, v := range a[name] {
+			k, val, ok := strings.Cut(v, "=")
+			if !ok {
+				return nil, usageError(fmt.Errorf("--%s %s: want NAME=VALUE", name, v))
+			}
+			m[k] = val
 		}
-		m[k] = val
 	}
 	return m, nil
 }
@@ -77,8 +82,18 @@ func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string) 
 		if short == name || short == "" {
 			return nil, usageError(fmt.Errorf("%s: %q is not an option; known are %s", tool, args[i], knownOpts(opts)))
 		}
-		if short == "zookeeper" {
-			return nil, usageError(fmt.Errorf("%s: --zookeeper is gone, here as in Kafka since 3.0: give the broker instead, --bootstrap-server HOST:9092", tool))
+		switch short {
+		case "zookeeper":
+			if !joined && i+1 < len(args) {
+				value = args[i+1]
+			}
+			return nil, usageError(fmt.Errorf("%s: --zookeeper is gone, here as in Kafka since 3.0: name the broker instead, with --bootstrap-server %s", tool, brokerInstead(value)))
+		case "help":
+			printKafkaHelp(env, tool, opts)
+			return nil, &exitError{Code: ExitOK}
+		case "version":
+			fmt.Fprintln(env.Stdout, versionLine())
+			return nil, &exitError{Code: ExitOK}
 		}
 		o, ok := opts[short]
 		if !ok {
@@ -86,6 +101,10 @@ func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string) 
 		}
 		switch {
 		case o.value && !joined:
+			if o.optional != "" && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-")) {
+				value = o.optional
+				break
+			}
 			if i+1 == len(args) {
 				return nil, usageError(fmt.Errorf("%s: --%s needs a value", tool, short))
 			}
@@ -108,17 +127,62 @@ func knownOpts(opts map[string]kafkaOpt) string {
 	return "--" + strings.Join(names, ", --")
 }
 
+// brokerInstead guesses the broker's address from ZooKeeper's: the same host
+// and Kafka's port.
+func brokerInstead(zookeeper string) string {
+	first, _, _ := strings.Cut(zookeeper, ",")
+	first, _, _ = strings.Cut(first, "/") // a path inside ZooKeeper
+	host, _, err := net.SplitHostPort(first)
+	if err != nil {
+		host = first
+	}
+	if host == "" || strings.HasPrefix(host, "-") {
+		host = "HOST"
+	}
+	return net.JoinHostPort(host, "9092")
+}
+
+func printKafkaHelp(env *Env, tool string, opts map[string]kafkaOpt) {
+	fmt.Fprintf(env.Stdout, "%s, answered by sluice, takes these options of Apache Kafka's tool:\n\n", tool)
+	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+	for _, name := range slices.Sorted(maps.Keys(opts)) {
+		o := opts[name]
+		line := "  --" + name
+		switch {
+		case o.optional != "":
+			line += " [VALUE]"
+		case o.value:
+			line += " VALUE"
+		}
+		if o.ignore != "" {
+			line += "\tno effect: " + o.ignore
+		}
+		fmt.Fprintln(w, line)
+	}
+	w.Flush()
+	fmt.Fprintf(env.Stdout, "\nOne dash will do for two. What sluice itself offers: sluice %s --help\n",
+		map[string]string{"kafka-topics": "topics", "kafka-console-producer": "produce", "kafka-console-consumer": "consume"}[tool])
+}
+
+// kafkaElse answers to the names of Kafka's other tools.
+func kafkaElse(name string) error {
+	return usageError(fmt.Errorf("called as %s: of Kafka's tools there are kafka-topics, kafka-console-producer and kafka-console-consumer; Apache Kafka's own %s works with this broker", name, name))
+}
+
 // broker finds the broker's address; there is no default, as in Kafka.
 func (a kafkaArgs) broker(tool string, names ...string) (kafkaFlags, error) {
 	for _, n := range names {
 		if a.has(n) {
-			return kafkaFlags{Bootstrap: a[n], Timeout: 10 * time.Second}, nil
+			return kafkaFlags{Bootstrap: a[n], Timeout: 10 * time.Second, option: "--" + n}, nil
 		}
 	}
 	return kafkaFlags{}, usageError(fmt.Errorf("%s: no broker is given: --%s HOST:9092", tool, names[0]))
 }
 
-const oneConfigFile = "settings from a file are not read; what is needed has an option"
+const (
+	oneConfigFile = "settings from a file are not read; what is needed has an option"
+	javaSettings  = "the Java client's settings do not apply here"
+)
 
 func kafkaTopics(env *Env, args []string) error {
 	const tool = "kafka-topics"
@@ -244,12 +308,23 @@ func kafkaConsoleProducer(env *Env, args []string) error {
 	const batching = "batches are sent as fast as the broker takes them"
 	a, err := parseKafka(env, tool, map[string]kafkaOpt{
 		"bootstrap-server": optValue, "broker-list": optValue, "topic": optValue,
-		"property": optValue, "request-required-acks": optValue, "compression-codec": optValue,
-		"sync": noEffect(false, batching), "batch-size": noEffect(true, batching), "timeout": noEffect(true, batching),
-		"message-send-max-retries": noEffect(true, "records are sent until they are acknowledged"),
-		"producer-property":        noEffect(true, "the Java client's settings do not apply here"),
-		"producer.config":          noEffect(true, oneConfigFile),
-		"line-reader":              noEffect(true, "Java classes cannot be loaded; a record is a line"),
+		"property": optValue, "reader-property": optValue, "request-required-acks": optValue,
+		"compression-codec": {value: true, optional: "gzip"},
+		"sync":              noEffect(false, batching), "batch-size": noEffect(true, batching), "timeout": noEffect(true, batching),
+		"message-send-max-retries":   noEffect(true, "records are sent until they are acknowledged"),
+		"producer-property":          noEffect(true, javaSettings),
+		"command-property":           noEffect(true, javaSettings),
+		"max-block-ms":               noEffect(true, javaSettings),
+		"request-timeout-ms":         noEffect(true, javaSettings),
+		"retry-backoff-ms":           noEffect(true, javaSettings),
+		"socket-buffer-size":         noEffect(true, javaSettings),
+		"metadata-expiry-ms":         noEffect(true, javaSettings),
+		"max-memory-bytes":           noEffect(true, javaSettings),
+		"max-partition-memory-bytes": noEffect(true, javaSettings),
+		"producer.config":            noEffect(true, oneConfigFile),
+		"command-config":             noEffect(true, oneConfigFile),
+		"reader-config":              noEffect(true, oneConfigFile),
+		"line-reader":                noEffect(true, "Java classes cannot be loaded; a record is a line"),
 	}, args)
 	if err != nil {
 		return err
@@ -261,7 +336,7 @@ func kafkaConsoleProducer(env *Env, args []string) error {
 	if c.Topic == "" {
 		return usageError(fmt.Errorf("%s: --topic NAME is missing", tool))
 	}
-	props, err := a.pairs("property")
+	props, err := a.pairs("property", "reader-property")
 	if err != nil {
 		return err
 	}
@@ -294,12 +369,16 @@ func kafkaConsoleConsumer(env *Env, args []string) error {
 	const java = "Java classes cannot be loaded; values are written as they are"
 	a, err := parseKafka(env, tool, map[string]kafkaOpt{
 		"bootstrap-server": optValue, "topic": optValue, "from-beginning": optFlag, "partition": optValue, "offset": optValue,
-		"max-messages": optValue, "timeout-ms": optValue, "group": optValue, "property": optValue,
+		"max-messages": optValue, "timeout-ms": optValue, "group": optValue,
+		"property": optValue, "formatter-property": optValue,
 		"new-consumer":          noEffect(false, "there is no other"),
 		"enable-systest-events": noEffect(false, "it is for Kafka's own tests"),
 		"skip-message-on-error": noEffect(false, "nothing is decoded that could fail"),
-		"consumer-property":     noEffect(true, "the Java client's settings do not apply here; --group sets the group"),
+		"consumer-property":     noEffect(true, javaSettings+"; --group sets the group"),
+		"command-property":      noEffect(true, javaSettings+"; --group sets the group"),
 		"consumer.config":       noEffect(true, oneConfigFile),
+		"command-config":        noEffect(true, oneConfigFile),
+		"formatter-config":      noEffect(true, oneConfigFile),
 		"formatter":             noEffect(true, java),
 		"key-deserializer":      noEffect(true, java),
 		"value-deserializer":    noEffect(true, java),
@@ -335,7 +414,7 @@ func kafkaConsoleConsumer(env *Env, args []string) error {
 			return usageError(fmt.Errorf("%s: --offset %s: want earliest, latest or a number", tool, off))
 		}
 	}
-	props, err := a.pairs("property")
+	props, err := a.pairs("property", "formatter-property")
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ func (c *produceCmd) send(env *Env) (int, error) {
 
 	var mu sync.Mutex
 	var failed error
+	var bad error // in what was read; the lines before it count
 	acked, read := 0, 0
 	ctx, cancel := context.WithCancel(env.Ctx)
 	defer cancel()
@@ -82,7 +83,7 @@ func (c *produceCmd) send(env *Env) (int, error) {
 	for line := 1; ctx.Err() == nil; line++ {
 		b, err := lines.next(ctx)
 		if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
-			return acked, fmt.Errorf("read standard input, line %d: %w", line, err)
+			bad = fmt.Errorf("read standard input, line %d: %w", line, err)
 		}
 		if err != nil {
 			break
@@ -91,7 +92,8 @@ func (c *produceCmd) send(env *Env) (int, error) {
 		if c.KeySeparator != "" {
 			key, value, ok := strings.Cut(string(b), c.KeySeparator)
 			if !ok {
-				return acked, fmt.Errorf("line %d has no %q between key and value", line, c.KeySeparator)
+				bad = fmt.Errorf("line %d has no %q between key and value", line, c.KeySeparator)
+				break
 			}
 			r.Key, r.Value = []byte(key), []byte(value)
 		}
@@ -106,6 +108,9 @@ func (c *produceCmd) send(env *Env) (int, error) {
 	defer mu.Unlock()
 	if failed == nil {
 		failed = flushErr
+	}
+	if failed == nil && bad != nil {
+		return acked, fmt.Errorf("%w; the %d record(s) before it were acknowledged", bad, acked)
 	}
 	if failed != nil {
 		return acked, fmt.Errorf("produce to topic %s: %w: %d of %d record(s) were acknowledged; the broker's log may say why", c.Topic, failed, acked, read)
