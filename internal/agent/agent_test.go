@@ -133,6 +133,7 @@ func init() {
 
 func load(t *testing.T, text string) (*Agent, []flumeconf.Diagnostic) {
 	t.Helper()
+	t.Cleanup(collectors.Clear) // so that -count works
 	props, diags := flumeconf.Parse("test.conf", []byte(text))
 	conf, more := flumeconf.NewConfig(props)
 	diags = append(diags, more...)
