@@ -41,6 +41,7 @@ type Broker struct {
 	conns     map[net.Conn]struct{}
 	connCount atomic.Int64
 	inflight  atomic.Int64 // bytes of memory for requests under way
+	closed    burstLimit   // of lines about connections that were closed
 	done      chan struct{}
 	closeErr  error
 }
@@ -292,6 +293,47 @@ func (b *Broker) housekeeping() {
 
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// closedWarning says why a connection was closed. A client that comes back at
+// once with the same fault must not fill the disk with these lines.
+func (b *Broker) closedWarning(remote string, err error) {
+	ok, dropped := b.closed.allow(time.Now())
+	if dropped > 0 {
+		b.logger.Warn("more connections were closed for such reasons than are logged", "not_logged", dropped)
+	}
+	if ok {
+		b.logger.Warn("connection closed", "remote", remote, "err", err)
+	}
+}
+
+// burstLimit lets burstLines lines through in each burstTime and counts the
+// others.
+type burstLimit struct {
+	mu      sync.Mutex
+	began   time.Time
+	n       int
+	dropped int
+}
+
+const (
+	burstLines = 20
+	burstTime  = 10 * time.Second
+)
+
+// allow also returns, once, how many it did not let through before.
+func (l *burstLimit) allow(now time.Time) (ok bool, dropped int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.began) >= burstTime {
+		l.began, l.n = now, 0
+		dropped, l.dropped = l.dropped, 0
+	}
+	if l.n++; l.n > burstLines {
+		l.dropped++
+		return false, 0
+	}
+	return true, dropped
 }
 
 // logLimit lets one line through in a while, so that an event which repeats

@@ -64,7 +64,7 @@ func (b *Broker) serveConn(ctx context.Context, nc net.Conn) {
 		c.write(ctx)
 	}()
 	if err := c.read(ctx); err != nil {
-		b.logger.Warn("connection closed", "remote", c.remote, "err", err)
+		b.closedWarning(c.remote, err)
 	}
 	// The peer has gone or misbehaved: what waits for it need not wait on.
 	// When the broker stops, what was asked is still answered.
@@ -234,7 +234,7 @@ func (c *conn) write(ctx context.Context) {
 			c.cancel()
 			c.nc.Close()
 			if !errors.Is(err, errClose) && ctx.Err() == nil && !isReset(err) && !errors.Is(err, net.ErrClosed) {
-				c.b.logger.Warn("connection closed", "remote", c.remote, "err", fmt.Errorf("answer %s: %w", kmsg.NameForKey(s.r.Key), err))
+				c.b.closedWarning(c.remote, fmt.Errorf("answer %s: %w", kmsg.NameForKey(s.r.Key), err))
 			}
 		}
 		s.r.release()

@@ -271,6 +271,41 @@ func TestNamedTwiceAnsweredOnce(t *testing.T) {
 	}
 }
 
+func TestBurstLimit(t *testing.T) {
+	var l burstLimit
+	now := time.Now()
+	passed := 0
+	for range burstLines + 7 {
+		if ok, dropped := l.allow(now); ok && dropped == 0 {
+			passed++
+		}
+	}
+	if passed != burstLines {
+		t.Errorf("%d lines passed, want %d", passed, burstLines)
+	}
+	if ok, dropped := l.allow(now.Add(burstTime)); !ok || dropped != 7 {
+		t.Errorf("in the next window: %v, %d dropped: want true, 7", ok, dropped)
+	}
+	if ok, dropped := l.allow(now.Add(burstTime)); !ok || dropped != 0 {
+		t.Errorf("told twice: %v, %d", ok, dropped)
+	}
+}
+
+// TestFaultyClientsDoNotFloodTheLog: one that comes back at once with the same
+// fault writes no more than a few lines.
+func TestFaultyClientsDoNotFloodTheLog(t *testing.T) {
+	var logs logBuffer
+	b := startBroker(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
+	for range 5 * burstLines {
+		c := rawDial(t, b)
+		c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		c.closed()
+	}
+	if n := strings.Count(logs.String(), "connection closed"); n == 0 || n == 5*burstLines {
+		t.Errorf("%d lines for %d connections", n, 5*burstLines)
+	}
+}
+
 func TestConnectionLimitAndIdleTimeout(t *testing.T) {
 	b := startBroker(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 300*time.Millisecond })
 	first, second := rawDial(t, b), rawDial(t, b)
