@@ -134,9 +134,22 @@ func (s *source) Start(context.Context) error {
 	return s.resume()
 }
 
+// canaryName begins with a dot, unlike Flume's, so that a file that a kill left
+// behind is not read as data: by this source or by Flume.
+const canaryName = ".flume-spooldir-perm-check-*.canary"
+
 // canary finds out before any event is read whether files can be renamed.
 func (s *source) canary() error {
-	f, err := os.CreateTemp(s.dir, "flume-spooldir-perm-check-*.canary")
+	left, err := filepath.Glob(filepath.Join(globEscape.Replace(s.dir), canaryName))
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	f, err := os.CreateTemp(s.dir, canaryName)
 	if err != nil {
 		return err
 	}
@@ -147,6 +160,9 @@ func (s *source) canary() error {
 	}
 	return errors.Join(err, os.Remove(f.Name()))
 }
+
+// globEscape makes a pattern of a path that matches just the path.
+var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 // resume reads the tracker file. One that cannot be understood costs repeated
 // events and no more.

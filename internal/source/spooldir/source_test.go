@@ -701,3 +701,22 @@ func TestJavaPath(t *testing.T) {
 		}
 	}
 }
+
+// A kill between the making and the deleting of the permission check's file
+// leaves it behind; it is not data, and goes with the next start.
+func TestLeftoverOfThePermissionCheck(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[b]*") // no pattern either
+	left := filepath.Join(dir, strings.Replace(canaryName, "*", "123", 1))
+	write(t, left, "testing flume file permissions\n")
+	write(t, filepath.Join(dir, "f"), "one\n")
+	out := componenttest.NewOutput()
+	run := componenttest.Run(t, componenttest.Source(t, componenttest.QuietEnv(), "spooldir", "spoolDir="+dir), out)
+	out.Wait(t, 1)
+	run.Stop()
+	if got := out.Bodies(); len(got) != 1 || got[0] != "one" {
+		t.Errorf("bodies %q", got)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the leftover is still there: %v", err)
+	}
+}
