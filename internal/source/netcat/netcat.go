@@ -21,7 +21,7 @@ const notes = `- Every line is answered, in order: ` + "`OK`" + ` when all requi
 - A line longer than ` + "`max-line-length`" + ` is answered with ` + "`FAILED`" + ` and the connection is closed, after the lines before it were handled. What follows the last line feed when a client hangs up is dropped.
 - A client that does not read its answers for a minute is disconnected.
 - ` + "`encoding`" + ` must be a character set in which a line feed is one byte (not UTF-16). Malformed bytes become U+FFFD.
-- On a stop the lines that were read are still delivered and answered. Flume's source has no counters, this one has.`
+- On a stop the lines that were read are still delivered and answered; a channel that stays full is waited for 5 s at most, and a client that does not read its answers 1 s. Flume's source has no counters, this one has.`
 
 func init() {
 	component.RegisterSource(component.Info{
@@ -56,16 +56,18 @@ func (c *config) Fields() []component.Field {
 }
 
 func (c *config) NewSource(env component.Env) (component.Source, error) {
-	return &source{cfg: c, env: env}, nil
+	return &source{cfg: c, env: env, patience: stopTime}, nil
 }
 
 type source struct {
-	cfg *config
-	env component.Env
+	cfg      *config
+	env      component.Env
+	patience time.Duration // stopTime, or less in tests
 
 	mu       sync.Mutex
 	listener net.Listener
 	conns    map[net.Conn]struct{}
+	hard     context.CancelFunc // makes channels that are full be waited for no longer; nil before Run
 	handlers sync.WaitGroup
 }
 
@@ -92,6 +94,9 @@ func (s *source) Stop(ctx context.Context) error {
 		s.listener.Close()
 		s.listener = nil
 	}
+	if s.hard != nil {
+		s.hard()
+	}
 	for c := range s.conns {
 		c.Close()
 	}
@@ -107,8 +112,13 @@ func (s *source) Stop(ctx context.Context) error {
 }
 
 func (s *source) Run(ctx context.Context, out component.Output) error {
+	// What was read before a stop is still delivered and answered, so it does
+	// not end with ctx.
+	emit, hard := context.WithCancel(context.WithoutCancel(ctx))
+	defer hard()
 	s.mu.Lock()
 	l := s.listener
+	s.hard = hard
 	s.mu.Unlock()
 	if l == nil {
 		return errors.New("accept connections: the source was not started")
@@ -117,10 +127,12 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 	// in the middle of is answered.
 	defer context.AfterFunc(ctx, func() {
 		l.Close()
+		time.AfterFunc(s.patience, hard)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for c := range s.conns {
 			_ = c.SetReadDeadline(time.Unix(0, 1)) // an error means that it is closed
+			_ = c.SetWriteDeadline(time.Now().Add(lingerTime))
 		}
 	})()
 	defer s.handlers.Wait()
@@ -173,7 +185,7 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 					s.env.Log.Error("a connection failed", "client", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
 				}
 			}()
-			(&session{s: s, conn: c, out: out}).serve(ctx)
+			(&session{s: s, conn: c, out: out, stop: ctx, emitCtx: emit}).serve()
 		})
 	}
 }

@@ -2,6 +2,7 @@ package netcat
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,9 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/component/componenttest"
@@ -266,6 +269,75 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// A stop is not held up by a client that does not read its answers.
+func TestStopWithoutAReader(t *testing.T) {
+	out := componenttest.NewOutput()
+	s, r := start(t, out)
+	c := dial(t, s)
+	sent := make(chan struct{})
+	go func() { // until the answers that nobody reads stop the source
+		defer close(sent)
+		p := bytes.Repeat([]byte("x\n"), 1<<14)
+		for {
+			if _, err := c.Write(p); err != nil {
+				return
+			}
+		}
+	}()
+	last := -1
+	out.WaitFor(t, "the source to be blocked", func() bool {
+		n := out.Emits()
+		time.Sleep(50 * time.Millisecond)
+		blocked := n > 0 && n == last
+		last = n
+		return blocked
+	})
+	began := time.Now()
+	r.Stop()
+	if d := time.Since(began); d > writeTime/2 {
+		t.Errorf("the stop took %v", d)
+	}
+	<-sent
+}
+
+// Lines that were read are tried on a stop, but not for ever, each for as long
+// as the channel waits.
+func TestStopWhenTheChannelIsFull(t *testing.T) {
+	out := &fullOutput{pool: event.NewPool()}
+	s, r := start(t, out)
+	c := dial(t, s)
+	if _, err := io.WriteString(c, strings.Repeat("a\n", 200)); err != nil {
+		t.Fatal(err)
+	}
+	for out.emits.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	s.patience = time.Millisecond
+	r.Stop()
+	if n := out.pool.Outstanding(); n != 0 {
+		t.Errorf("%d blocks leaked", n)
+	}
+}
+
+// fullOutput waits as a channel with a long keep-alive does that stays full.
+type fullOutput struct {
+	pool  *event.Pool
+	emits atomic.Int64
+}
+
+func (o *fullOutput) Pool() *event.Pool      { return o.pool }
+func (o *fullOutput) NewBatch() *event.Batch { return o.pool.NewBatch() }
+func (o *fullOutput) Emit(ctx context.Context, b *event.Batch) error {
+	defer b.Release()
+	o.emits.Add(1)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Hour):
+		return component.ErrFull
+	}
+}
+
 // A panic below a connection ends that connection and nothing else.
 func TestPanic(t *testing.T) {
 	out := componenttest.NewOutput()
@@ -332,7 +404,7 @@ func FuzzSession(f *testing.F) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			(&session{s: &source{cfg: cfg, env: componenttest.QuietEnv()}, conn: server, out: out}).serve(context.Background())
+			(&session{s: &source{cfg: cfg, env: componenttest.QuietEnv()}, conn: server, out: out, stop: context.Background(), emitCtx: context.Background()}).serve()
 			server.Close()
 		}()
 		var sent []byte

@@ -24,20 +24,25 @@ const (
 	firstBlock = 512
 	lastBlock  = 64 << 10
 	minRead    = 128
+	// stopTime is how long lines that were read before a stop wait for
+	// channels that are full.
+	stopTime = 5 * time.Second
 	// writeTime is how long a client may leave its answers unread.
 	writeTime = time.Minute
 	// lingerTime and lingerBytes bound what is read and dropped after the
 	// last answer, so that the client sees it: closing a connection with
-	// unread input resets it.
+	// unread input resets it. A stop waits so long for a client to read.
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20
 )
 
 // session is one connection.
 type session struct {
-	s    *source
-	conn net.Conn
-	out  component.Output
+	s       *source
+	conn    net.Conn
+	out     component.Output
+	stop    context.Context // ends when the source is to stop
+	emitCtx context.Context // ends when nothing may be waited for any more
 
 	blk     *event.Block
 	size    int // of the next block
@@ -48,7 +53,7 @@ type session struct {
 	reply   []byte
 }
 
-func (c *session) serve(ctx context.Context) {
+func (c *session) serve() {
 	defer func() {
 		if c.blk != nil {
 			c.blk.Release()
@@ -62,7 +67,7 @@ func (c *session) serve(ctx context.Context) {
 			c.size = min(8*c.size, lastBlock)
 		}
 		tooLong := c.filled(n)
-		c.handle(ctx)
+		c.handle()
 		if tooLong {
 			c.s.env.Log.Warn("a client sent a line that is too long", "client", c.conn.RemoteAddr().String(), "max_line_length", c.s.cfg.maxLine)
 			c.answer(fmt.Sprintf("FAILED: Event exceeds the maximum length (%d chars, including newline)\n", c.s.cfg.maxLine))
@@ -139,18 +144,18 @@ func (c *session) fits(line []byte) bool {
 }
 
 // handle puts the lines into the channels and writes the answers down.
-func (c *session) handle(ctx context.Context) {
+func (c *session) handle() {
 	for rest := c.lines; len(rest) > 0; {
 		n := min(len(rest), maxBatch)
-		c.put(ctx, rest[:n])
+		c.put(rest[:n])
 		rest = rest[n:]
 	}
 	clear(c.lines)
 	c.lines = c.lines[:0]
 }
 
-func (c *session) put(ctx context.Context, lines [][]byte) {
-	err := c.emit(ctx, lines)
+func (c *session) put(lines [][]byte) {
+	err := c.emit(lines)
 	if err == nil {
 		for range lines {
 			c.accepted()
@@ -162,7 +167,7 @@ func (c *session) put(ctx context.Context, lines [][]byte) {
 		return
 	}
 	for i := range lines {
-		err := c.emit(ctx, lines[i:i+1])
+		err := c.emit(lines[i : i+1])
 		switch {
 		case err == nil:
 			c.accepted()
@@ -179,7 +184,7 @@ func (c *session) put(ctx context.Context, lines [][]byte) {
 	}
 }
 
-func (c *session) emit(ctx context.Context, lines [][]byte) error {
+func (c *session) emit(lines [][]byte) error {
 	b := c.out.NewBatch()
 	b.Attach(c.blk)
 	for _, line := range lines {
@@ -190,9 +195,7 @@ func (c *session) emit(ctx context.Context, lines [][]byte) error {
 			b.Append(c.text)
 		}
 	}
-	// What was read before a stop is still delivered and answered: the
-	// channel's keep-alive bounds it, as Emit does not try twice.
-	return c.out.Emit(context.WithoutCancel(ctx), b)
+	return c.out.Emit(c.emitCtx, b)
 }
 
 func (c *session) accepted() {
@@ -224,6 +227,9 @@ func (c *session) flush() error {
 		return nil
 	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTime)) // an error shows at the write
+	if c.stop.Err() != nil {                               // Run may have shortened the time before
+		_ = c.conn.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
 	_, err := c.conn.Write(c.reply)
 	c.reply = c.reply[:0]
 	return err
