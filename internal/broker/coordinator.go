@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -368,23 +369,33 @@ func (c *coordinator) upkeep(ctx context.Context, now time.Time) {
 	if gl == nil || !gl.grown() {
 		return
 	}
-	err := gl.compact(ctx, func(write func(...group.Record) error) error {
-		for _, e := range c.entries() {
-			e.mu.Lock()
-			var err error
-			if !e.gone {
-				err = write(e.records()...)
-			}
-			e.mu.Unlock()
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil && ctx.Err() == nil {
+	if err := gl.compact(ctx, c.inForce); err != nil && ctx.Err() == nil && !errors.Is(err, errStopping) {
 		c.logger.Error("the group log could not be compacted; it grows until it can", "err", err)
 	}
+}
+
+var errStopping = errors.New("the broker is stopping")
+
+// inForce writes all that is to know of all groups. When the broker stops it
+// gives up: stopping takes the members out of the groups, but not out of the
+// log, and there they must stay.
+func (c *coordinator) inForce(write func(...group.Record) error) error {
+	for _, e := range c.entries() {
+		e.mu.Lock()
+		var err error
+		switch {
+		case e.gone:
+		case e.g.State() == group.Dead:
+			err = errStopping
+		default:
+			err = write(e.records()...)
+		}
+		e.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // records are everything to know of a locked group.

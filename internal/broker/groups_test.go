@@ -302,6 +302,26 @@ func TestGroupLogCompacts(t *testing.T) {
 	}
 }
 
+// TestNoCompactionOfStoppedGroups: a stopping broker takes the members out of
+// its groups; a compaction at that moment would write them down as empty.
+func TestNoCompactionOfStoppedGroups(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, shortSessions)
+	produce(t, client(t, b), "s", numbers(0, 10)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	m := member(t, b, "sg", "s", kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.WithContext(ctx))
+	consume(t, m, 10)
+	cancel() // it could not leave the group
+	b.groups.stop()
+	before := b.groups.log.part.Offsets()
+	if err := b.groups.log.compact(t.Context(), b.groups.inForce); !errors.Is(err, errStopping) {
+		t.Errorf("compaction: %v, want %v", err, errStopping)
+	}
+	if after := b.groups.log.part.Offsets(); after != before {
+		t.Errorf("the group log went from %+v to %+v", before, after)
+	}
+}
+
 func TestOffsetsOfEmptyGroupsExpire(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, func(c *Config) { c.RetentionCheck, c.OffsetsRetention = 20*time.Millisecond, 100*time.Millisecond })
