@@ -381,6 +381,18 @@ a.sinks.kall.channel = all
 	}
 }
 
+// What the selector sends nowhere is counted.
+func TestUnroutedEventsAreCounted(t *testing.T) {
+	a, _ := load(t, flow+"a.sinks.k.into = unrouted\na.sources.r.count = 99\na.sources.r.selector.type = multiplexing\na.sources.r.selector.header = mod\na.sources.r.selector.mapping.0 = c\n")
+	c := into("unrouted")
+	if err := run(t, a, func() bool { return c.count() == 33 && a.sources[0].metrics.Counter("EventAcceptedCount").Load() == 99 }); err != nil {
+		t.Fatal(err)
+	}
+	if n := a.sources[0].metrics.Counter("EventUnroutedCount").Load(); n != 66 {
+		t.Errorf("%d events counted, want 66", n)
+	}
+}
+
 // A filter that passes one event in a thousand must not keep the memory of
 // the other 999 in the channel.
 func TestSurvivorsDoNotPinTheirBatch(t *testing.T) {

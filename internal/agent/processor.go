@@ -65,6 +65,7 @@ type processor struct {
 	retry        component.RetryPolicy
 
 	received, accepted, batchReceived, batchAccepted, writeFail *atomic.Int64
+	unrouted                                                    *atomic.Int64 // ours: events that the selector sends nowhere
 
 	tailMu sync.Mutex
 	tail   *event.Tail
@@ -79,6 +80,7 @@ func newProcessor(a *Agent, s *sourceNode, chans []*channelNode, ics []*intercep
 		received: s.metrics.Counter("EventReceivedCount"), accepted: s.metrics.Counter("EventAcceptedCount"),
 		batchReceived: s.metrics.Counter("AppendBatchReceivedCount"), batchAccepted: s.metrics.Counter("AppendBatchAcceptedCount"),
 		writeFail: s.metrics.Counter("ChannelWriteFail"),
+		unrouted:  s.metrics.Counter("EventUnroutedCount"),
 		tail:      event.NewTail(a.pool),
 	}
 	if u, ok := sel.(component.Uniform); ok {
@@ -180,6 +182,9 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 		}
 	}
 	if r == p.always || differ == len(evs) { // the whole batch goes one way
+		if len(r.Required)+len(r.Optional) == 0 {
+			p.unrouted.Add(int64(len(evs)))
+		}
 		for _, ch := range r.Required {
 			if err := p.put(ctx, p.channels[ch], b); err != nil {
 				return err
@@ -193,11 +198,15 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 
 	s := p.splits.Get().(*split)
 	defer func() { s.release(); p.splits.Put(s) }()
+	nowhere := int64(0)
 	for i := range evs {
 		if i > 0 && (i < differ || event.SameHeaders(&evs[i], &evs[i-1])) {
 			// r stays
 		} else {
 			r = p.selector.Select(&evs[i])
+		}
+		if len(r.Required)+len(r.Optional) == 0 {
+			nowhere++
 		}
 		for _, ch := range r.Required {
 			s.add(s.required, p, ch, b, i)
@@ -206,6 +215,7 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 			s.add(s.optional, p, ch, b, i)
 		}
 	}
+	p.unrouted.Add(nowhere)
 	// A small share must not pin the memory of all.
 	live := b.Live()
 	for _, to := range [][]*event.Batch{s.required, s.optional} {

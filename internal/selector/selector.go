@@ -23,7 +23,7 @@ func init() {
 		Name:    "multiplexing",
 		Classes: []string{"org.apache.flume.channel.MultiplexingChannelSelector"},
 		Doc:     "Routes an event by the value of one header.",
-		Notes: "An event that no mapping and no default takes is dropped as in Flume, but the start says so. " +
+		Notes: "An event that no mapping and no default takes is dropped as in Flume, but the start says so and the source counts it (`EventUnroutedCount`). " +
 			"Channel lists are split on runs of white space; Flume splits on single spaces and trips over two.",
 	}, func() component.SelectorConfig { return new(multiplexingConfig) })
 }
