@@ -166,14 +166,14 @@ func TestOrder(t *testing.T) {
 		{"youngest", []string{"d", "a", "b", "c"}},
 	} {
 		dir := t.TempDir()
-		at := time.Now().Add(-time.Hour)
+		at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 		for i, n := range []string{"c", "b", "a", "d"} {
 			write(t, dir+"/"+n, n+"\n")
 			m := at.Add(time.Duration(i) * time.Minute)
 			if n == "a" || n == "b" { // the same millisecond, and a name decides
 				m = at.Add(90*time.Second + time.Duration(i)*time.Microsecond)
 			}
-			if err := os.Chtimes(dir+"/"+n, m.Truncate(time.Millisecond).Add(m.Sub(m.Truncate(time.Millisecond))), m); err != nil {
+			if err := os.Chtimes(dir+"/"+n, m, m); err != nil {
 				t.Fatal(err)
 			}
 		}
