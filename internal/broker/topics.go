@@ -358,19 +358,28 @@ func (ts *topics) create(ctx context.Context, r createRequest) (*topic, log.Topi
 	return t, t.state.Load().cfg, nil
 }
 
+// changeable finds a topic that clients may change. The caller holds ts.mu.
+func (ts *topics) changeable(set *topicSet, name string) (*topic, error) {
+	t := set.byName[name]
+	switch {
+	case ts.closed:
+		return nil, apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
+	case t == nil:
+		return nil, apiErrorf(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
+	case t.internal:
+		return nil, apiErrorf(kerr.InvalidTopicException, "topic %q is the broker's own", name)
+	}
+	return t, nil
+}
+
 // grow adds partitions up to count.
 func (ts *topics) grow(ctx context.Context, name string, count int32, dryRun bool) error {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	set := ts.set.Load()
-	t := set.byName[name]
-	switch {
-	case ts.closed:
-		return apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
-	case t == nil:
-		return apiErrorf(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
-	case t.internal:
-		return apiErrorf(kerr.InvalidTopicException, "topic %q is the broker's own", name)
+	t, err := ts.changeable(set, name)
+	if err != nil {
+		return err
 	}
 	old := t.state.Load()
 	have := int32(len(old.parts))
@@ -422,14 +431,9 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	set := ts.set.Load()
-	t := set.byName[name]
-	switch {
-	case ts.closed:
-		return apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
-	case t == nil:
-		return apiErrorf(kerr.UnknownTopicOrPartition, "topic %q does not exist", name)
-	case t.internal:
-		return apiErrorf(kerr.InvalidTopicException, "topic %q is the broker's own", name)
+	t, err := ts.changeable(set, name)
+	if err != nil {
+		return err
 	}
 	old := t.state.Load()
 	own := maps.Clone(old.configs)

@@ -58,6 +58,17 @@ func (f *kafkaFlags) deadline(ctx context.Context) (context.Context, context.Can
 	return context.WithTimeout(ctx, f.Timeout)
 }
 
+// session is what an administrative command needs: a client, a context that
+// bounds its requests, and what ends both.
+func (f *kafkaFlags) session(ctx context.Context) (*kgo.Client, context.Context, func(), error) {
+	cl, err := f.dial(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := f.deadline(ctx)
+	return cl, ctx, func() { cancel(); cl.Close() }, nil
+}
+
 // describeTopic looks a topic up and says what to do when it is not there.
 func (f *kafkaFlags) describeTopic(ctx context.Context, cl *kgo.Client, name string) (kadm.TopicDetail, error) {
 	ctx, cancel := f.deadline(ctx)

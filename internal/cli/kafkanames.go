@@ -243,13 +243,11 @@ func growTopic(env *Env, f kafkaFlags, topic string, partitions int) error {
 	if partitions < 1 {
 		return usageError(errors.New("kafka-topics: --alter needs --partitions N, a number above the present one"))
 	}
-	cl, err := f.dial(env.Ctx)
+	cl, ctx, done, err := f.session(env.Ctx)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	ctx, cancel := f.deadline(env.Ctx)
-	defer cancel()
+	defer done()
 	rs, err := kadm.NewClient(cl).UpdatePartitions(ctx, partitions, topic)
 	if err != nil {
 		return fmt.Errorf("add partitions: %w", err)
@@ -262,13 +260,11 @@ func growTopic(env *Env, f kafkaFlags, topic string, partitions int) error {
 
 // kafkaDescribe prints the lines that scripts around kafka-topics read.
 func kafkaDescribe(env *Env, f kafkaFlags, topics []string) error {
-	cl, err := f.dial(env.Ctx)
+	cl, ctx, done, err := f.session(env.Ctx)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	ctx, cancel := f.deadline(env.Ctx)
-	defer cancel()
+	defer done()
 	adm := kadm.NewClient(cl)
 	ts, err := adm.ListTopicsWithInternal(ctx, topics...)
 	if err != nil {

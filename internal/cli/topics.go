@@ -31,13 +31,11 @@ type topicsCreateCmd struct {
 }
 
 func (c *topicsCreateCmd) Run(env *Env) error {
-	cl, err := c.dial(env.Ctx)
+	cl, ctx, done, err := c.session(env.Ctx)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	ctx, cancel := c.deadline(env.Ctx)
-	defer cancel()
+	defer done()
 	configs := map[string]*string{}
 	for k, v := range c.Config {
 		configs[k] = &v
@@ -67,13 +65,11 @@ type topicsListCmd struct {
 }
 
 func (c *topicsListCmd) Run(env *Env) error {
-	cl, err := c.dial(env.Ctx)
+	cl, ctx, done, err := c.session(env.Ctx)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	ctx, cancel := c.deadline(env.Ctx)
-	defer cancel()
+	defer done()
 	list := kadm.NewClient(cl).ListTopics
 	if c.Internal {
 		list = kadm.NewClient(cl).ListTopicsWithInternal
@@ -97,13 +93,11 @@ type topicsDescribeCmd struct {
 }
 
 func (c *topicsDescribeCmd) Run(env *Env) error {
-	cl, err := c.dial(env.Ctx)
+	cl, ctx, done, err := c.session(env.Ctx)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	ctx, cancel := c.deadline(env.Ctx)
-	defer cancel()
+	defer done()
 	adm := kadm.NewClient(cl)
 	for _, name := range c.Names {
 		if _, err := c.describeTopic(ctx, cl, name); err != nil {
@@ -176,13 +170,11 @@ type topicsDeleteCmd struct {
 }
 
 func (c *topicsDeleteCmd) Run(env *Env) error {
-	cl, err := c.dial(env.Ctx)
+	cl, ctx, done, err := c.session(env.Ctx)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
-	ctx, cancel := c.deadline(env.Ctx)
-	defer cancel()
+	defer done()
 	rs, err := kadm.NewClient(cl).DeleteTopics(ctx, c.Names...)
 	if err != nil {
 		return fmt.Errorf("delete topics: %w", err)

@@ -59,7 +59,7 @@ func TestSubstitutionIsBounded(t *testing.T) {
 
 func TestLoadRefusesEndlessFiles(t *testing.T) {
 	if _, err := os.Stat("/dev/zero"); err != nil {
-		t.Skip(err)
+		t.Skipf("NOT CHECKED: that an endless file is refused, which needs /dev/zero: %v", err)
 	}
 	if _, _, err := Load([]string{"/dev/zero"}, Lookups{}); err == nil || !strings.Contains(err.Error(), "larger than 16 MiB") {
 		t.Errorf("got %v", err)

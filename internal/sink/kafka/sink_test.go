@@ -403,7 +403,7 @@ func TestTransactions(t *testing.T) {
 	if !errors.As(err, &pe) || len(pe.Failed) != 1 || !component.IsPermanent(pe.Failed[1]) {
 		t.Fatal(err)
 	}
-	// A failure for now: nothing of the batch is seen, and the next try works.
+	// A failure that passes: nothing of the batch is seen, and the next try works.
 	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		return produceError(req.(*kmsg.ProduceRequest), kerr.TopicAuthorizationFailed.Code), nil, true
 	})

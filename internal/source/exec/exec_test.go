@@ -270,7 +270,7 @@ func TestStopDrains(t *testing.T) {
 // A command that ignores SIGTERM is killed, with all that it started.
 func TestStopKills(t *testing.T) {
 	if testing.Short() {
-		t.Skip("short: waits for the grace of a kill")
+		t.Skip("NOT CHECKED in short mode: that a command which ignores SIGTERM is killed")
 	}
 	mark := t.TempDir() + "/followed"
 	if err := os.WriteFile(mark, []byte("x\n"), 0o666); err != nil {
@@ -312,7 +312,7 @@ func alive(t *testing.T, mark string) []string {
 	var found []string
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		t.Skip("no /proc: processes left behind cannot be looked for")
+		t.Skip("NOT CHECKED: that no process is left behind, which needs /proc")
 	}
 	for _, e := range entries {
 		p, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
