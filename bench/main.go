@@ -1,5 +1,6 @@
-// Command bench runs Sluice and Apache Flume in turn on the same agent files
-// and prints their ratios. See README.md in this directory.
+// Command bench runs Sluice in turn with Apache Flume on the same agent files,
+// and with Apache Kafka under the same load, and prints their ratios. See
+// README.md in this directory.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +25,7 @@ type bench struct {
 	broker string        // bootstrap address of Apache Kafka; empty until needed
 	limit  time.Duration // of one run
 	runs   int           // started so far, for directory and topic names
+	touch  int64         // bytes of memory to touch before the broker's rows
 }
 
 func (b *bench) seq() int { b.runs++; return b.runs }
@@ -51,12 +54,12 @@ func main() {
 
 func start(ctx context.Context) error {
 	var o options
-	var only, agents string
+	var only, agents, floorServer string
 	flag.BoolVar(&o.smoke, "smoke", false, "one short round: shows that everything runs, the figures mean nothing")
 	flag.BoolVar(&o.check, "check", false, "fail when a promised ratio is not reached")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds; each runs the agents in the order A B B A")
-	flag.StringVar(&only, "only", "", "regular expression: workloads to run")
-	flag.StringVar(&agents, "agents", "sluice,flume,floor", "what to run")
+	flag.StringVar(&only, "only", "", "regular expression: workloads to run, such as broker or broker-target")
+	flag.StringVar(&agents, "agents", "sluice,flume,floor", "what to run; in the broker's rows flume stands for Apache Kafka")
 	flag.StringVar(&o.binary, "sluice", "", "the sluice binary (default: built from this tree)")
 	flag.StringVar(&o.peers, "peers", "", "directory of flume.sh and kafka.sh (default: test/interop/peers of this tree)")
 	flag.StringVar(&o.heap, "heap", "512m", "Flume's heap, fixed")
@@ -64,7 +67,11 @@ func start(ctx context.Context) error {
 	flag.Int64Var(&o.lines, "lines", 0, "lines of each input (default: the workload's own number)")
 	flag.IntVar(&o.times, "times", 1, "hand each input over so many times: the longer the flow, the less it shows of the warming up of a JVM")
 	flag.StringVar(&o.broker, "kafka", "", "bootstrap address of an Apache Kafka that runs already (default: start one)")
+	flag.StringVar(&floorServer, "floor-server", "", "internal: be the floor of the broker's rows at ADDRESS,FILE")
 	flag.Parse()
+	if floorServer != "" {
+		return serveFloor(floorServer)
+	}
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q", flag.Arg(0))
 	}
@@ -88,6 +95,12 @@ func start(ctx context.Context) error {
 		return fmt.Errorf("make work directory: %w", err)
 	}
 	b := &bench{dir: dir, broker: o.broker, limit: 5 * time.Minute}
+	if !o.smoke {
+		if b.touch, err = available(); err != nil {
+			return err
+		}
+		b.touch /= 2
+	}
 	r, err := b.all(ctx, o)
 	if err != nil {
 		return fmt.Errorf("%w\n(what the runs wrote is in %s)", err, dir)
@@ -96,11 +109,16 @@ func start(ctx context.Context) error {
 		return fmt.Errorf("remove work directory: %w", err)
 	}
 	fmt.Println()
-	r.table(os.Stdout)
+	if len(r.Summary) > 0 {
+		r.table(os.Stdout)
+	}
 	if o.jsonFile != "" {
 		if err := r.writeJSON(o.jsonFile); err != nil {
 			return err
 		}
+	}
+	if r.Broker != nil {
+		r.Broker.table(os.Stdout)
 	}
 	if m := r.missed(); o.check && len(m) > 0 {
 		return fmt.Errorf("promises not kept:\n%s", strings.Join(m, "\n"))
@@ -195,6 +213,12 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 		rep.Summary = append(rep.Summary, summarise(w, rep.Runs))
 		if err := os.RemoveAll(data); err != nil {
 			return rep, fmt.Errorf("remove corpus: %w", err)
+		}
+	}
+	if slices.ContainsFunc(brokerRows(), func(w brokerRow) bool { return o.only.MatchString(w.Name) }) {
+		ran++
+		if rep.Broker, err = b.runBroker(ctx, o); err != nil {
+			return rep, err
 		}
 	}
 	if ran == 0 {

@@ -20,6 +20,8 @@ type report struct {
 	Heap    string    `json:"flume_heap"`
 	Runs    []run     `json:"runs"`
 	Summary []summary `json:"summary"`
+
+	Broker *brokerReport `json:"broker,omitempty"`
 }
 
 type machine struct {
@@ -100,6 +102,13 @@ func (r report) missed() []string {
 	for _, s := range r.Summary {
 		if s.PerCPU != 0 && s.PerCPU < s.Target {
 			m = append(m, fmt.Sprintf("%s: %.1f times Flume's events per CPU second, promised are %.0f", s.Workload, s.PerCPU, s.Target))
+		}
+	}
+	if r.Broker != nil {
+		for _, p := range r.Broker.promises() {
+			if !p.Kept {
+				m = append(m, fmt.Sprintf("%s; got %s", p.What, p.Got))
+			}
 		}
 	}
 	return m
