@@ -110,11 +110,13 @@ func floorConn(c *net.TCPConn, path string) error {
 	r, w := 0, 0
 	answer := make([]byte, 60) // as long as a Produce response
 	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
+	var out []byte
 	for {
 		n, err := c.Read(buf[w:])
 		if err != nil {
 			return err
 		}
+		out = out[:0]
 		for w += n; w-r >= 4; {
 			size := 4 + int(binary.BigEndian.Uint32(buf[r:]))
 			if w-r < size {
@@ -128,7 +130,10 @@ func floorConn(c *net.TCPConn, path string) error {
 			if _, err := f.Write(body); err != nil {
 				return err
 			}
-			if _, err := c.Write(answer); err != nil {
+			out = append(out, answer...)
+		}
+		if len(out) > 0 {
+			if _, err := c.Write(out); err != nil {
 				return err
 			}
 		}

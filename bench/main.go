@@ -99,7 +99,7 @@ func start(ctx context.Context) error {
 		if b.touch, err = available(); err != nil {
 			return err
 		}
-		b.touch /= 2
+		b.touch = min(b.touch/2, touchMost)
 	}
 	r, err := b.all(ctx, o)
 	if err != nil {

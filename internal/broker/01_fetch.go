@@ -14,6 +14,7 @@ import (
 // Fetch: v4-18
 //
 // Rules:
+//   - What is there already is answered by the connection's reader.
 //   - A long poll waits until MinBytes are there over all partitions, MaxWait
 //     has passed, or a partition has an error. It is woken by the appends
 //     themselves, never by looking again and again.
@@ -38,10 +39,20 @@ func startFetch(_ context.Context, b *Broker, r *request) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	req := kreq.(*kmsg.FetchRequest)
+	f := &fetch{b: b, r: r, req: kreq.(*kmsg.FetchRequest)}
 	// All of it waits for its turn: what is read early would pile up in
 	// front of a slow reader.
-	return outcome{later: func(ctx context.Context) (outcome, error) { return b.fetch(ctx, r, req) }}, nil
+	return outcome{later: f.begin, try: f.begin}, nil
+}
+
+// fetch is a Fetch under way.
+type fetch struct {
+	b     *Broker
+	r     *request
+	req   *kmsg.FetchRequest
+	s     *fetchSession // locked
+	parts []fetching
+	until time.Time // end of the long poll
 }
 
 // fetching is one partition of a fetch.
@@ -52,26 +63,88 @@ type fetching struct {
 	res  log.ReadResult
 }
 
-func (b *Broker) fetch(ctx context.Context, r *request, req *kmsg.FetchRequest) (outcome, error) {
-	resp := &wire.FetchResponse{Version: req.Version}
-	s, code := b.fetches.resolve(b.topics, req)
+// begin looks at what is there now. What has to wait is in the outcome's later.
+func (f *fetch) begin(context.Context) (outcome, error) {
+	s, code := f.b.fetches.resolve(f.b.topics, f.req)
 	if code != 0 {
-		resp.ErrorCode = code
-		return outcome{msg: fetchMessage(r, resp)}, nil
+		return outcome{msg: fetchMessage(f.r, &wire.FetchResponse{Version: f.req.Version, ErrorCode: code})}, nil
 	}
-	defer s.mu.Unlock() // resolve locks: a session has one fetch at a time
-	parts := make([]fetching, len(s.parts))
+	f.s = s // resolve locks: a session has one fetch at a time
+	defer f.onPanic()
+	f.parts = make([]fetching, len(s.parts))
 	for i := range s.parts {
-		parts[i].want = s.parts[i]
+		f.parts[i].want = s.parts[i]
 	}
-	if err := b.poll(ctx, req, parts); err != nil {
-		return outcome{}, err
+	size, done := f.b.readAll(f.req, f.parts)
+	if wait := waitFor(f.req.MaxWaitMillis, maxFetchWait); wait > 0 && !done && size < int64(f.req.MinBytes) {
+		f.until = time.Now().Add(wait)
+		return outcome{later: f.poll, release: f.abandon}, nil
 	}
-	resp.SessionID = s.id
-	s.respond(resp, parts)
-	b.metrics.fetched(parts)
-	release := func() { releaseAll(parts) }
-	return outcome{msg: fetchMessage(r, resp), release: release}, nil
+	return f.answer(), nil
+}
+
+// abandon ends a fetch that is not answered.
+func (f *fetch) abandon() {
+	releaseAll(f.parts)
+	f.s.mu.Unlock()
+}
+
+// onPanic keeps a fault from locking the session for ever.
+func (f *fetch) onPanic() {
+	if p := recover(); p != nil {
+		f.abandon()
+		panic(p)
+	}
+}
+
+// poll waits until there is enough or the time is over, and answers.
+func (f *fetch) poll(ctx context.Context) (outcome, error) {
+	defer f.onPanic()
+	b := f.b
+	timeout := time.NewTimer(time.Until(f.until))
+	defer timeout.Stop()
+	var size int64
+	for i := range f.parts {
+		size += f.parts[i].res.Size
+	}
+	for over := false; !over; {
+		w := log.NewWaiter(int(int64(f.req.MinBytes) - size))
+		cancels := make([]func(), 0, len(f.parts))
+		iso := log.Isolation(f.req.IsolationLevel)
+		for i := range f.parts {
+			cancels = append(cancels, f.parts[i].part.Notify(w, f.parts[i].res.Next, iso))
+		}
+		select {
+		case <-w.C():
+		case <-timeout.C:
+			over = true
+		case <-b.stopping: // what there is goes out at once
+			over = true
+		case <-ctx.Done():
+		}
+		for _, c := range cancels {
+			c()
+		}
+		if ctx.Err() != nil {
+			f.abandon()
+			return outcome{}, errClose
+		}
+		if !over {
+			releaseAll(f.parts)
+			var done bool
+			size, done = b.readAll(f.req, f.parts)
+			over = done || size >= int64(f.req.MinBytes)
+		}
+	}
+	return f.answer(), nil
+}
+
+func (f *fetch) answer() outcome {
+	resp := &wire.FetchResponse{Version: f.req.Version, SessionID: f.s.id}
+	f.s.respond(resp, f.parts)
+	f.b.metrics.fetched(f.parts)
+	f.s.mu.Unlock()
+	return outcome{msg: fetchMessage(f.r, resp), release: func() { releaseAll(f.parts) }}
 }
 
 func fetchMessage(r *request, resp *wire.FetchResponse) *wire.Message {
@@ -84,49 +157,6 @@ func fetchMessage(r *request, resp *wire.FetchResponse) *wire.Message {
 func releaseAll(parts []fetching) {
 	for i := range parts {
 		parts[i].res.Release()
-	}
-}
-
-// poll reads the partitions until there is enough or the time is over.
-func (b *Broker) poll(ctx context.Context, req *kmsg.FetchRequest, parts []fetching) error {
-	var timeout <-chan time.Time
-	if wait := waitFor(req.MaxWaitMillis, maxFetchWait); wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		timeout = t.C
-	}
-	for {
-		size, done := b.readAll(req, parts)
-		missing := int64(req.MinBytes) - size
-		if timeout == nil || done || missing <= 0 {
-			return nil
-		}
-		w := log.NewWaiter(int(missing))
-		cancels := make([]func(), 0, len(parts))
-		iso := log.Isolation(req.IsolationLevel)
-		for i := range parts {
-			cancels = append(cancels, parts[i].part.Notify(w, parts[i].res.Next, iso))
-		}
-		over := false
-		select {
-		case <-w.C():
-		case <-timeout:
-			over = true
-		case <-b.stopping: // what there is goes out at once
-			over = true
-		case <-ctx.Done():
-		}
-		for _, c := range cancels {
-			c()
-		}
-		if ctx.Err() != nil {
-			releaseAll(parts)
-			return errClose
-		}
-		if over {
-			return nil
-		}
-		releaseAll(parts)
 	}
 }
 

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -16,17 +15,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// conn is one client connection: a reader that starts requests in order, and
-// a writer that finishes and answers them in the same order. Between them are
-// at most MaxInflight requests.
+// conn is one client connection. Its reader starts requests in order and
+// answers what is finished at once; what has to wait, and whatever comes
+// behind it, goes to a writer, which finishes and answers in the same order.
+// Between them are at most MaxInflight requests.
 type conn struct {
 	b      *Broker
 	nc     net.Conn
 	remote string
-	br     *bufio.Reader
+	in     *input
+	dst    *wire.Writer
+
+	// out holds answers that the reader has not sent yet: those to requests
+	// that arrived together go out together.
+	out []byte
+	// readBy is the read deadline that is set; frameBy says that it is a
+	// request's, and not the idle connection's.
+	readBy  time.Time
+	frameBy bool
 
 	pending chan started
-	open    atomic.Int64 // requests started and not answered
+	open    atomic.Int64 // requests that the writer has and has not answered
 	cancel  context.CancelFunc
 }
 
@@ -49,13 +58,17 @@ const (
 	frameRate = 256 << 10 // bytes per second
 )
 
+// maxOut is how much the reader holds back to send it together.
+const maxOut = 32 << 10
+
 func (b *Broker) serveConn(ctx context.Context, nc net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := &conn{
-		b: b, nc: nc, remote: nc.RemoteAddr().String(), br: bufio.NewReaderSize(nc, 16<<10),
+		b: b, nc: nc, remote: nc.RemoteAddr().String(), in: newInput(nc), dst: wire.NewWriter(nc, b.cfg.WriteTimeout),
 		pending: make(chan started, b.cfg.MaxInflight), cancel: cancel,
 	}
+	defer c.in.drop()
 	writerDone := make(chan struct{})
 	go func() {
 		defer close(writerDone)
@@ -77,19 +90,48 @@ func (b *Broker) serveConn(ctx context.Context, nc net.Conn) {
 
 // read returns nil when the peer closed in order or the broker stops, and
 // otherwise the reason to tell.
-func (c *conn) read(ctx context.Context) error {
+func (c *conn) read(ctx context.Context) (err error) {
+	defer func() {
+		if ferr := c.flush(); ferr != nil && err == nil && ctx.Err() == nil {
+			err = c.writeFault(ferr)
+		}
+	}()
 	for {
 		r, err := c.next()
 		if err != nil || r == nil {
 			return err
 		}
+		if r.Key != keyProduce {
+			// It may take its time.
+			if err := c.flush(); err != nil {
+				r.release()
+				return c.writeFault(err)
+			}
+		}
 		out, err := c.b.run(ctx, r)
+		if err == nil && out.try != nil && c.open.Load() == 0 {
+			out, err = c.b.finish(ctx, r, out.try)
+		}
 		if err != nil {
 			r.release()
 			if errors.Is(err, errClose) || ctx.Err() != nil {
 				return nil
 			}
 			return fmt.Errorf("%s version %d from client %q: %w", kmsg.NameForKey(r.Key), r.Version, r.ClientID, err)
+		}
+		if out.later == nil && c.open.Load() == 0 {
+			// Nothing is before it: no need to wake the writer.
+			err := c.answerNow(r, out)
+			r.release()
+			if err != nil {
+				return c.writeFault(err)
+			}
+			continue
+		}
+		if err := c.flush(); err != nil {
+			out.discard()
+			r.release()
+			return c.writeFault(err)
 		}
 		c.open.Add(1)
 		select {
@@ -102,42 +144,104 @@ func (c *conn) read(ctx context.Context) error {
 	}
 }
 
+// writeFault is the reason to tell when an answer could not be sent, nil when
+// the peer has simply gone.
+func (c *conn) writeFault(err error) error {
+	if isReset(err) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("answer: %w", err)
+}
+
+// answerNow is for the reader when the writer has nothing to do.
+func (c *conn) answerNow(r *request, out outcome) error {
+	if out.silent {
+		return nil
+	}
+	m := out.encode(r)
+	defer m.Free()
+	if out.release != nil {
+		defer out.release()
+	}
+	c.b.metrics.sent(m.Len())
+	if frame, ok := m.Frame(); ok && len(c.out)+len(frame) <= maxOut {
+		c.out = append(c.out, frame...)
+		return nil
+	}
+	err := c.flush()
+	if err == nil {
+		err = m.WriteTo(c.dst)
+	}
+	return err
+}
+
+// flush sends what the reader has held back.
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.dst.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// idle sets the deadline of a connection that waits for a request. It is set
+// a little later than asked for, so that it need not be set for every request.
+func (c *conn) idle() {
+	limit := c.b.cfg.IdleTimeout
+	now := time.Now()
+	if !c.frameBy && c.readBy.Sub(now) >= limit {
+		return
+	}
+	c.frameBy, c.readBy = false, now.Add(limit+limit/16)
+	c.nc.SetReadDeadline(c.readBy)
+}
+
+// arriving sets the deadline of a request that has begun to arrive.
+func (c *conn) arriving(size int32) {
+	c.frameBy, c.readBy = true, time.Now().Add(frameTime+time.Duration(size/frameRate)*time.Second)
+	c.nc.SetReadDeadline(c.readBy)
+}
+
 // next reads one request. Nothing is allocated for a request that would be
 // refused anyway, or on the word of its length.
 func (c *conn) next() (*request, error) {
-	for {
-		c.nc.SetReadDeadline(time.Now().Add(c.b.cfg.IdleTimeout))
+	const prefix = 4 + wire.HeaderPrefix
+	for len(c.in.buffered()) < prefix {
+		if err := c.flush(); err != nil {
+			return nil, c.writeFault(err)
+		}
+		c.idle()
 		// Stopping sets a past deadline on every connection, after saying
 		// so: this order of steps misses neither.
 		if c.b.isStopping() {
 			return nil, nil
 		}
-		_, err := c.br.Peek(4 + wire.HeaderPrefix)
-		if err == nil {
-			break
-		}
+		err := c.in.fill()
 		switch {
+		case err == nil:
+			continue
 		case errors.Is(err, os.ErrDeadlineExceeded) && !c.b.isStopping() && c.open.Load() > 0:
+			c.readBy = time.Time{}
 			continue // idle only because it waits for us
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed), isReset(err):
 			return nil, nil
 		case errors.Is(err, io.EOF):
-			if c.br.Buffered() >= 4 {
+			if len(c.in.buffered()) >= 4 {
 				return nil, c.checkShort()
 			}
 			return nil, nil
 		}
 		return nil, fmt.Errorf("read request: %w", err)
 	}
-	size, err := wire.ReadSize(c.br, c.b.cfg.MaxRequestBytes)
+	if c.b.isStopping() {
+		return nil, nil
+	}
+	size, err := wire.ParseSize(c.in.buffered(), c.b.cfg.MaxRequestBytes)
 	if err != nil {
 		return nil, err
 	}
-	prefix, err := c.br.Peek(wire.HeaderPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("read request: %w", err)
-	}
-	h := wire.ParsePrefix(prefix)
+	h := wire.ParsePrefix(c.in.buffered()[4:])
 	a := c.b.apis[h.Key]
 	switch {
 	case a == nil:
@@ -150,13 +254,8 @@ func (c *conn) next() (*request, error) {
 	if h.Key != keyProduce && size > maxSmallRequest {
 		return nil, fmt.Errorf("%w: %s of %d bytes, allowed are %d", wire.ErrFrameSize, kmsg.NameForKey(h.Key), size, maxSmallRequest)
 	}
-	c.nc.SetReadDeadline(time.Now().Add(frameTime + time.Duration(size/frameRate)*time.Second))
 	r := &request{Header: h, api: a, conn: c}
-	if h.Key == keyProduce {
-		r.pooled = framePool.Get().(*[]byte)
-		r.frame = *r.pooled
-	}
-	if r.frame, err = wire.ReadBody(c.br, r.frame, int(size), r.reserve); err != nil {
+	if err := c.body(r, size); err != nil {
 		r.release()
 		if c.b.isStopping() {
 			return nil, nil
@@ -179,9 +278,34 @@ func (c *conn) next() (*request, error) {
 	return r, err
 }
 
+// body brings the frame of a request whose prefix is buffered. A Produce that
+// has arrived whole is used where it lies: its handler keeps no view of it.
+func (c *conn) body(r *request, size int32) error {
+	whole := len(c.in.buffered()) >= 4+int(size)
+	if r.Key == keyProduce {
+		if whole {
+			r.frame = c.in.buffered()[4 : 4+size]
+			c.in.skip(4 + int(size))
+			return r.reserve(int(size))
+		}
+		r.pooled = framePool.Get().(*[]byte)
+		r.frame = *r.pooled
+	}
+	c.in.skip(4)
+	if !whole {
+		if err := c.flush(); err != nil {
+			return err
+		}
+		c.arriving(size)
+	}
+	var err error
+	r.frame, err = wire.ReadBody(c.in, r.frame, int(size), r.reserve)
+	return err
+}
+
 // checkShort explains a connection that ended inside a request's prefix.
 func (c *conn) checkShort() error {
-	if _, err := wire.ReadSize(c.br, c.b.cfg.MaxRequestBytes); err != nil {
+	if _, err := wire.ParseSize(c.in.buffered(), c.b.cfg.MaxRequestBytes); err != nil {
 		return err
 	}
 	return fmt.Errorf("read request: %w", io.ErrUnexpectedEOF)
@@ -254,7 +378,7 @@ func (c *conn) answer(ctx context.Context, s started) (err error) {
 	}
 	m := out.encode(s.r)
 	c.b.metrics.sent(m.Len())
-	err = m.WriteTo(c.nc, c.b.cfg.WriteTimeout)
+	err = m.WriteTo(c.dst)
 	if out.release != nil {
 		out.release()
 	}

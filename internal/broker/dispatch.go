@@ -99,7 +99,10 @@ type outcome struct {
 	release func()
 	// later finishes the request in its turn, when the answers before it
 	// are out. Long polls, group joins and waits for the disk are there.
-	later  func(ctx context.Context) (outcome, error)
+	later func(ctx context.Context) (outcome, error)
+	// try, if set, is called instead of later when no answer is due before
+	// this one. It does not wait; what it cannot finish is in its own later.
+	try    func(ctx context.Context) (outcome, error)
 	silent bool // acks=0: no answer
 }
 

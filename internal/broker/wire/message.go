@@ -58,11 +58,18 @@ const sendfileMin = 32 << 10
 // copyBuffers hold the file bytes of small sections.
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 2*sendfileMin); return &b }}
 
-// WriteTo patches the length prefix and sends the frame. stall bounds how
-// long the peer may take nothing at all.
-func (m *Message) WriteTo(conn net.Conn, stall time.Duration) error {
+// Frame is the whole frame if it has no sections. It is valid until Free.
+func (m *Message) Frame() ([]byte, bool) {
+	if len(m.cuts) > 0 {
+		return nil, false
+	}
+	PutSize(m.buf, len(m.buf)-4)
+	return m.buf, true
+}
+
+// WriteTo patches the length prefix and sends the frame.
+func (m *Message) WriteTo(w *Writer) error {
 	PutSize(m.buf, int(m.Len())-4)
-	w := &stallWriter{Conn: conn, stall: stall}
 	if len(m.cuts) == 0 {
 		_, err := w.Write(m.buf)
 		return err
@@ -84,7 +91,7 @@ func (m *Message) WriteTo(conn net.Conn, stall time.Duration) error {
 			if err := w.arm(); err != nil {
 				return err
 			}
-			if _, err := bufs.WriteTo(conn); err != nil {
+			if _, err := bufs.WriteTo(w.conn); err != nil {
 				return err
 			}
 		}
@@ -125,30 +132,46 @@ func (m *Message) WriteTo(conn net.Conn, stall time.Duration) error {
 	return flush()
 }
 
-// stallWriter gives every write its own deadline, so that a slow reader of a
-// large response is served and one that takes nothing is dropped.
-type stallWriter struct {
-	net.Conn
+// Writer sends to a connection. Every write has its own deadline, so that a
+// slow reader of a large response is served and one that takes nothing is
+// dropped. It is not for concurrent use.
+type Writer struct {
+	conn  net.Conn
 	stall time.Duration
+	by    time.Time // the deadline that is set
 }
 
-func (w *stallWriter) arm() error {
+// NewWriter returns a Writer; stall bounds how long the peer may take nothing
+// at all, 0 for no bound.
+func NewWriter(conn net.Conn, stall time.Duration) *Writer {
+	return &Writer{conn: conn, stall: stall}
+}
+
+// arm sets the deadline of the next write, a little later than asked for, so
+// that it need not be set for every one.
+func (w *Writer) arm() error {
 	if w.stall <= 0 {
 		return nil
 	}
-	return w.Conn.SetWriteDeadline(time.Now().Add(w.stall))
+	now := time.Now()
+	if w.by.Sub(now) >= w.stall {
+		return nil
+	}
+	w.by = now.Add(w.stall + w.stall/8)
+	return w.conn.SetWriteDeadline(w.by)
 }
 
-// stallChunk is the unit of progress of stallWriter.
+// stallChunk is the unit of progress of a Writer.
 const stallChunk = 1 << 20
 
-func (w *stallWriter) Write(p []byte) (int, error) {
+// Write sends p.
+func (w *Writer) Write(p []byte) (int, error) {
 	n := 0
 	for len(p) > 0 {
 		if err := w.arm(); err != nil {
 			return n, err
 		}
-		k, err := w.Conn.Write(p[:min(len(p), stallChunk)])
+		k, err := w.conn.Write(p[:min(len(p), stallChunk)])
 		n += k
 		if err != nil {
 			return n, err
@@ -159,7 +182,7 @@ func (w *stallWriter) Write(p []byte) (int, error) {
 }
 
 // copyFile is sendFile by way of a buffer.
-func copyFile(w *stallWriter, f *os.File, off, n int64) error {
+func copyFile(w *Writer, f *os.File, off, n int64) error {
 	k, err := io.CopyN(struct{ io.Writer }{w}, io.NewSectionReader(f, off, n), n)
 	if err == nil && k != n {
 		err = io.ErrUnexpectedEOF

@@ -11,8 +11,8 @@ import (
 // sendFile sends n bytes of f from off with sendfile(2). The offset is passed
 // explicitly, because many responses read one file at the same time and
 // (*net.TCPConn).ReadFrom would use and move the file's own position.
-func sendFile(w *stallWriter, f *os.File, off, n int64) error {
-	sc, ok := w.Conn.(syscall.Conn)
+func sendFile(w *Writer, f *os.File, off, n int64) error {
+	sc, ok := w.conn.(syscall.Conn)
 	if !ok {
 		return copyFile(w, f, off, n)
 	}

@@ -5,4 +5,4 @@ package wire
 import "os"
 
 // sendFile has no portable form with an explicit offset; a copy has.
-func sendFile(w *stallWriter, f *os.File, off, n int64) error { return copyFile(w, f, off, n) }
+func sendFile(w *Writer, f *os.File, off, n int64) error { return copyFile(w, f, off, n) }

@@ -32,14 +32,10 @@ type Header struct {
 	ClientID      string // "" where the client sent null, as in Apache Kafka
 }
 
-// ReadSize reads a frame's length prefix. A length below HeaderPrefix
-// (negative ones included) or above max is an ErrFrameSize.
-func ReadSize(r io.Reader, max int32) (int32, error) {
-	var b [4]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return 0, err
-	}
-	n := int32(binary.BigEndian.Uint32(b[:]))
+// ParseSize reads a frame's length prefix from its first four bytes. A length
+// below HeaderPrefix (negative ones included) or above max is an ErrFrameSize.
+func ParseSize(b []byte, max int32) (int32, error) {
+	n := int32(binary.BigEndian.Uint32(b))
 	if n < HeaderPrefix || n > max {
 		return 0, fmt.Errorf("%w: %d bytes, allowed are %d to %d", ErrFrameSize, n, HeaderPrefix, max)
 	}

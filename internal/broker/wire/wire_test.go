@@ -222,7 +222,7 @@ func sendAndRead(t *testing.T, m *Message) []byte {
 			return
 		}
 		defer c.Close()
-		errc <- m.WriteTo(c, time.Minute)
+		errc <- m.WriteTo(NewWriter(c, time.Minute))
 	}()
 	c, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
@@ -251,7 +251,7 @@ func TestSendFileShorterThanPromised(t *testing.T) {
 	defer f.Close()
 	client, server := tcpPair(t)
 	go io.Copy(io.Discard, client)
-	if err := sendFile(&stallWriter{Conn: server}, f, 0, sendfileMin+1); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := sendFile(&Writer{conn: server}, f, 0, sendfileMin+1); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -279,13 +279,13 @@ func TestStallingPeerIsDropped(t *testing.T) {
 	_, server := tcpPair(t) // nobody reads the client's side
 	m := NewMessage()
 	m.Append(func([]byte) []byte { return make([]byte, 64<<20) })
-	err := m.WriteTo(server, 50*time.Millisecond)
+	err := m.WriteTo(NewWriter(server, 50*time.Millisecond))
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %v, want a deadline error", err)
 	}
 }
 
-func TestReadSize(t *testing.T) {
+func TestParseSize(t *testing.T) {
 	for _, tt := range []struct {
 		in []byte
 		ok bool
@@ -298,7 +298,7 @@ func TestReadSize(t *testing.T) {
 		{[]byte{0x7f, 0xff, 0xff, 0xff}, false},
 		{[]byte("GET "), false},
 	} {
-		_, err := ReadSize(bytes.NewReader(tt.in), 1<<20)
+		_, err := ParseSize(tt.in, 1<<20)
 		if tt.ok != (err == nil) || err != nil && !errors.Is(err, ErrFrameSize) {
 			t.Errorf("% x: %v", tt.in, err)
 		}
