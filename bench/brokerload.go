@@ -401,12 +401,11 @@ func (p *producer) paced(ctx context.Context, rate int, d time.Duration, stamp f
 // Apache Kafka's consumer does.
 type consumer struct {
 	*kconn
-	req       *kmsg.FetchRequest
-	offset    int64
-	out       []byte
-	seen      func(batch []byte, now time.Time) // may be nil
-	bytes     int64                             // of batches
-	maxOffset int64
+	req    *kmsg.FetchRequest
+	offset int64
+	out    []byte
+	seen   func(batch []byte, now time.Time) // may be nil
+	bytes  int64                             // of batches
 }
 
 // newConsumer has Apache Kafka's defaults: 1 MiB a partition, 50 MB a fetch,

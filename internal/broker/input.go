@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // input is what arrives on a connection. One receive takes as many requests as
@@ -107,14 +105,14 @@ func (in *input) receive(fd uintptr) bool {
 		in.buf = inputBuffers.Get().(*[inputBuffer]byte)
 	}
 	for {
-		n, err := unix.Read(int(fd), in.buf[in.w:])
+		n, err := syscall.Read(int(fd), in.buf[in.w:])
 		switch err {
 		case nil:
 			in.n = n
 			return true
-		case unix.EINTR:
+		case syscall.EINTR:
 			continue
-		case unix.EAGAIN:
+		case syscall.EAGAIN:
 			in.release()
 			return false
 		}
