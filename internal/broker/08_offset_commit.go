@@ -16,15 +16,19 @@ import (
 //     that log syncs, after the sync.
 //   - A group that does not exist is made by a commit without a generation
 //     (admin clients, consumers that assign their partitions themselves); with
-//     one the answer is ILLEGAL_GENERATION.
+//     one the answer is GROUP_ID_NOT_FOUND, below v9 ILLEGAL_GENERATION.
+//   - In a consumer group (KIP-848) the generation is the member's epoch. A
+//     wrong one is STALE_MEMBER_EPOCH, but an older one is taken for partitions
+//     that the member had then and still has (KIP-1251). A client below v9
+//     gets UNSUPPORTED_VERSION.
 //   - An offset for a partition that does not exist is
 //     UNKNOWN_TOPIC_OR_PARTITION; metadata above 4096 bytes is
 //     OFFSET_METADATA_TOO_LARGE. The others of the request stand.
 //   - The retention time of versions 2 to 4 is not looked at, as in Apache
 //     Kafka since 2.1: one rule holds for all (KIP-211).
 //
-// Version notes: v6 leader epochs; v7 static members; v8 flexible; v10 topic
-// ids (KIP-848).
+// Version notes: v6 leader epochs; v7 static members; v8 flexible; v9 member
+// epochs (KIP-848); v10 topic ids.
 
 // maxOffsetMetadata is Kafka's offset.metadata.max.bytes.
 const maxOffsetMetadata = 4096
@@ -38,7 +42,7 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
 	now := time.Now()
 
-	code, e := b.commitGroup(req, now)
+	code, each, e := b.commitGroup(req, now)
 	offsets := map[group.TopicPartition]group.Offset{}
 	for i := range req.Topics {
 		rt := &req.Topics[i]
@@ -66,6 +70,8 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 				sp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
 			case rp.Offset < 0:
 				sp.ErrorCode = kerr.InvalidCommitOffsetSize.Code
+			case each != nil && each(t.id, rp.Partition) != 0:
+				sp.ErrorCode = each(t.id, rp.Partition)
 			default:
 				o := group.Offset{Offset: rp.Offset, LeaderEpoch: -1, Committed: now, TopicID: t.id}
 				if req.Version >= 6 {
@@ -107,22 +113,29 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 	}}, nil
 }
 
-// commitGroup returns the group of a commit locked, or the error code.
-func (b *Broker) commitGroup(req *kmsg.OffsetCommitRequest, now time.Time) (int16, *groupEntry) {
+// commitGroup returns the group of a commit locked, with a check for each
+// partition unless that is nil, or the error code.
+func (b *Broker) commitGroup(req *kmsg.OffsetCommitRequest, now time.Time) (code int16, each func(group.TopicID, int32) int16, e *groupEntry) {
 	if req.Group == "" && req.Generation >= 0 {
-		return kerr.InvalidGroupID.Code, nil
+		return kerr.InvalidGroupID.Code, nil, nil
 	}
 	e, err := b.groups.entry(req.Group, req.Generation < 0)
 	if err != nil {
 		code, _ := codeOf(err)
-		return code, nil
+		return code, nil, nil
 	}
 	if e == nil {
-		return kerr.IllegalGeneration.Code, nil
+		if req.Version >= 9 {
+			return kerr.GroupIDNotFound.Code, nil, nil
+		}
+		return kerr.IllegalGeneration.Code, nil, nil
 	}
-	if code := e.g.CheckCommit(now, req.MemberID, req.InstanceID, req.Generation); code != 0 {
+	code, each = e.g.CheckCommit(now, group.CommitRequest{
+		MemberID: req.MemberID, InstanceID: req.InstanceID, Generation: req.Generation, OldClient: req.Version < 9,
+	})
+	if code != 0 {
 		b.groups.settle(e)
-		return code, nil
+		return code, nil, nil
 	}
-	return 0, e
+	return 0, each, e
 }

@@ -15,10 +15,12 @@ import (
 //     not exist, is answered with offset -1 and no error.
 //   - A null list of topics (v2) means all that the group has. A group that is
 //     named so twice is answered once.
+//   - A member of a consumer group (KIP-848) that names itself with a wrong
+//     epoch gets STALE_MEMBER_EPOCH, with an unknown id UNKNOWN_MEMBER_ID (v9).
 //   - RequireStable (v7, KIP-447) changes nothing: there are no transactions.
 //
 // Version notes: v2 top-level error; v5 leader epochs; v6 flexible; v8 several
-// groups in one request (KIP-709); v10 topic ids.
+// groups in one request (KIP-709); v9 member id and epoch; v10 topic ids.
 
 func handleOffsetFetch(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.OffsetFetchRequest)
@@ -71,6 +73,11 @@ func (b *Broker) groupOffsets(version int16, rg *kmsg.OffsetFetchRequestGroup) k
 	}
 	if e != nil {
 		defer e.mu.Unlock()
+		if version >= 9 {
+			if sg.ErrorCode = e.g.CheckFetch(rg.MemberID, rg.MemberEpoch); sg.ErrorCode != 0 {
+				return sg
+			}
+		}
 	}
 	one := func(topic string, part int32) kmsg.OffsetFetchResponseGroupTopicPartition {
 		sp := kmsg.NewOffsetFetchResponseGroupTopicPartition()

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"net"
 	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/group"
@@ -12,10 +11,11 @@ import (
 
 // JoinGroup: v0-9
 //
-// The rules are in package group. There is no initial rebalance delay
-// (group.initial.rebalance.delay.ms is 0): the first member starts at once.
+// The rules are in package group. There is no initial rebalance delay unless
+// group.initial.rebalance.delay.ms is set: the first member starts at once.
 // A client that goes away while it waits loses its place one session time-out
-// later.
+// later. In a consumer group with members (KIP-848) the member becomes one of
+// them, as far as group.consumer.migration.policy lets it.
 //
 // Version notes: v1 rebalance time-out; v4 MEMBER_ID_REQUIRED (KIP-394); v5
 // static members (KIP-345); v6 flexible; v7 protocol type in the response; v8
@@ -41,14 +41,10 @@ func startJoinGroup(_ context.Context, b *Broker, r *request) (outcome, error) {
 	if e == nil {
 		return fail(kerr.UnknownMemberID.Code)
 	}
-	host, _, err := net.SplitHostPort(r.conn.remote)
-	if err != nil {
-		host = r.conn.remote
-	}
 	token, ch := b.groups.wait(e)
 	j := group.JoinRequest{
 		Token: token, MemberID: req.MemberID, NewMemberID: newMemberID(r.ClientID, req.InstanceID), InstanceID: req.InstanceID,
-		ClientID: r.ClientID, ClientHost: "/" + host, // as Java prints addresses, and tools expect it
+		ClientID: r.ClientID, ClientHost: r.conn.clientHost(),
 		Session:        time.Duration(req.SessionTimeoutMillis) * time.Millisecond,
 		Rebalance:      time.Duration(req.RebalanceTimeoutMillis) * time.Millisecond,
 		ProtocolType:   req.ProtocolType,

@@ -10,8 +10,9 @@ import (
 
 // DescribeGroups: v0-6
 //
-// A group that does not exist is state Dead without an error below version 6,
-// and GROUP_ID_NOT_FOUND from there (KIP-1043). A group that is named twice is
+// A group that does not exist, or is a consumer group (KIP-848, described by
+// ConsumerGroupDescribe), is state Dead without an error below version 6, and
+// GROUP_ID_NOT_FOUND from there (KIP-1043). A group that is named twice is
 // described once.
 //
 // Version notes: v3 authorised operations (not given); v4 instance ids; v5
@@ -31,15 +32,21 @@ func handleDescribeGroups(_ context.Context, b *Broker, _ *request, kreq kmsg.Re
 		e, err := b.groups.entry(name, false)
 		switch {
 		case err != nil:
-			sg.ErrorCode, sg.ErrorMessage = codeOf(err)
 		case e == nil:
-			sg.State = group.Dead.String()
-			if req.Version >= 6 {
-				sg.ErrorCode = kerr.GroupIDNotFound.Code
-			}
+			err = apiErrorf(kerr.GroupIDNotFound, "Group %s not found.", name)
+		case e.g.Type() != group.Classic:
+			err = apiErrorf(kerr.GroupIDNotFound, "Group %s is not a classic group.", name)
+			e.mu.Unlock()
 		default:
 			e.describe(&sg)
 			e.mu.Unlock()
+		}
+		sg.ErrorCode, sg.ErrorMessage = codeOf(err)
+		if sg.ErrorCode == kerr.GroupIDNotFound.Code {
+			sg.State = group.Dead.String()
+			if req.Version < 6 {
+				sg.ErrorCode, sg.ErrorMessage = 0, nil
+			}
 		}
 		resp.Groups = append(resp.Groups, sg)
 	}

@@ -10,7 +10,7 @@ import (
 
 // ListGroups: v0-5
 //
-// All groups here are of type classic.
+// Types are classic and consumer (KIP-848).
 //
 // Version notes: v3 flexible; v4 filter by state (KIP-518); v5 filter by type
 // (KIP-848). Filters ignore case.
@@ -25,7 +25,7 @@ func handleListGroups(_ context.Context, b *Broker, _ *request, kreq kmsg.Reques
 		e.mu.Lock()
 		lg := kmsg.NewListGroupsResponseGroup()
 		lg.Group, lg.ProtocolType = e.name, e.g.ProtocolType()
-		lg.GroupState, lg.GroupType = e.g.State().String(), "classic"
+		lg.GroupState, lg.GroupType = e.g.State().String(), e.g.Type().String()
 		gone := e.gone
 		e.mu.Unlock()
 		if !gone && wanted(req.StatesFilter, lg.GroupState) && wanted(req.TypesFilter, lg.GroupType) {

@@ -14,7 +14,8 @@ import (
 //
 // Topics (type 2): every setting of topicconfig.go. Brokers (type 4): the
 // same settings' defaults by their broker names, and the broker's own limits;
-// all read-only, as they are flags. Others are INVALID_REQUEST.
+// all read-only, as they are flags. Groups (type 32): groupconfig.go. Others are
+// INVALID_REQUEST.
 //
 // Version notes: v1 synonyms; v3 types and documentation; v4 flexible.
 
@@ -41,6 +42,8 @@ func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 			err = b.describeTopicConfigs(rr, &sr, req)
 		case kmsg.ConfigResourceTypeBroker:
 			err = b.describeBrokerConfigs(rr, &sr, req)
+		case kmsg.ConfigResourceTypeGroupConfig:
+			err = b.groupConfigs.describe(rr, &sr, req)
 		default:
 			err = apiErrorf(kerr.InvalidRequest, "settings of resource type %d do not exist here", rr.ResourceType)
 		}
@@ -118,9 +121,9 @@ func (b *Broker) describeBrokerConfigs(rr *kmsg.DescribeConfigsRequestResource, 
 	add("auto.create.topics.enable", strconv.FormatBool(!b.cfg.DisableAutoCreate), kmsg.ConfigTypeBoolean, static, "Create a topic when a client first names it.")
 	add("broker.id", strconv.Itoa(int(b.cfg.NodeID)), kmsg.ConfigTypeInt, static, "Number of this broker.")
 	add("default.replication.factor", "1", kmsg.ConfigTypeInt, kmsg.ConfigSourceDefaultConfig, "There is one broker.")
-	add("group.max.session.timeout.ms", strconv.FormatInt(b.cfg.GroupMaxSession.Milliseconds(), 10), kmsg.ConfigTypeInt, static, "Longest session that a member may ask for.")
-	add("group.max.size", strconv.Itoa(b.cfg.GroupMaxSize), kmsg.ConfigTypeInt, static, "Most members of a group.")
-	add("group.min.session.timeout.ms", strconv.FormatInt(b.cfg.GroupMinSession.Milliseconds(), 10), kmsg.ConfigTypeInt, static, "Shortest session that a member may ask for.")
+	for _, s := range b.cfg.groupSettings() {
+		add(s.name, s.value, s.typ, static, s.doc)
+	}
 	add("max.connections", strconv.Itoa(b.cfg.MaxConnections), kmsg.ConfigTypeInt, static, "Most connections at a time.")
 	add("num.partitions", strconv.Itoa(int(b.cfg.NumPartitions)), kmsg.ConfigTypeInt, static, "Partitions of a topic that is created without a number.")
 	add("offsets.retention.minutes", strconv.Itoa(int(b.cfg.OffsetsRetention.Minutes())), kmsg.ConfigTypeInt, static, "How long offsets of a group without members are kept.")

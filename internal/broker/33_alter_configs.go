@@ -9,7 +9,7 @@ import (
 
 // AlterConfigs: v0-2
 //
-// Replaces all settings of a topic. IncrementalAlterConfigs (key 44) is the
+// Replaces all settings of a topic or a group. IncrementalAlterConfigs (key 44) is the
 // better one. The broker's own settings are flags and cannot be changed.
 //
 // Version notes: v2 flexible.
@@ -21,9 +21,9 @@ func handleAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Requ
 		rr := &req.Resources[i]
 		sr := kmsg.NewAlterConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
-		err := onlyTopics(rr.ResourceType)
+		err := onlyTopicsAndGroups(rr.ResourceType)
 		if err == nil {
-			err = b.topics.configure(rr.ResourceName, func(own map[string]string) error {
+			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error {
 				clear(own)
 				for _, c := range rr.Configs {
 					if c.Value != nil {
@@ -39,9 +39,9 @@ func handleAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Requ
 	return resp, nil
 }
 
-func onlyTopics(t kmsg.ConfigResourceType) error {
+func onlyTopicsAndGroups(t kmsg.ConfigResourceType) error {
 	switch t {
-	case kmsg.ConfigResourceTypeTopic:
+	case kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeGroupConfig:
 		return nil
 	case kmsg.ConfigResourceTypeBroker:
 		return apiErrorf(kerr.InvalidRequest, "the broker's settings are flags: start it with others")

@@ -9,7 +9,7 @@ import (
 
 // IncrementalAlterConfigs: v0-1 (KIP-339)
 //
-// Sets or deletes single settings of a topic. There is no list setting with
+// Sets or deletes single settings of a topic or a group. There is no list setting with
 // more than one possible element, so APPEND and SUBTRACT are INVALID_CONFIG.
 //
 // Version notes: v1 flexible.
@@ -21,9 +21,9 @@ func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kre
 		rr := &req.Resources[i]
 		sr := kmsg.NewIncrementalAlterConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
-		err := onlyTopics(rr.ResourceType)
+		err := onlyTopicsAndGroups(rr.ResourceType)
 		if err == nil {
-			err = b.topics.configure(rr.ResourceName, func(own map[string]string) error { return alter(own, rr) }, req.ValidateOnly)
+			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error { return alter(own, rr) }, req.ValidateOnly)
 		}
 		sr.ErrorCode, sr.ErrorMessage = codeOf(err)
 		resp.Resources = append(resp.Resources, sr)

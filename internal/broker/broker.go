@@ -16,17 +16,19 @@ import (
 
 // Broker is a running broker.
 type Broker struct {
-	cfg     Config
-	logger  *slog.Logger
-	dir     *dataDir
-	topics  *topics
-	groups  *coordinator
-	pids    *producerIDs
-	fetches *fetchSessions
-	disk    *diskGuard
-	metrics *metrics
-	decoder decoder
-	apis    map[int16]*api
+	cfg    Config
+	logger *slog.Logger
+	dir    *dataDir
+	topics *topics
+	groups *coordinator
+	// groupConfigs are the settings of single groups.
+	groupConfigs *groupConfigs
+	pids         *producerIDs
+	fetches      *fetchSessions
+	disk         *diskGuard
+	metrics      *metrics
+	decoder      decoder
+	apis         map[int16]*api
 
 	listener net.Listener
 	http     *metricsServer
@@ -123,6 +125,9 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	}
 	undo = append(undo, func() { b.topics.close() })
 	b.disk.topics = b.topics
+	if b.groupConfigs, err = openGroupConfigs(b.dir.file(groupsFile), &b.cfg); err != nil {
+		return err
+	}
 	if b.groups, err = openCoordinator(ctx, b); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sluice-data/sluice/internal/broker/group"
 	"github.com/sluice-data/sluice/internal/broker/log"
 )
 
@@ -47,10 +48,24 @@ type Config struct {
 	WriteTimeout     time.Duration // without any progress; default 1 min
 	StopTimeout      time.Duration // bound on answering what was asked, at the end of the context; default 10 s
 
-	GroupMinSession time.Duration // default 6 s
-	GroupMaxSession time.Duration // default 30 min
-	GroupMaxSize    int           // default 1000
-	MaxGroups       int           // default 10000
+	GroupMinSession   time.Duration // group.min.session.timeout.ms; default 6 s
+	GroupMaxSession   time.Duration // group.max.session.timeout.ms; default 30 min
+	GroupMaxSize      int           // group.max.size; default 1000
+	GroupInitialDelay time.Duration // group.initial.rebalance.delay.ms; default 0: the first member starts at once
+	MaxGroups         int           // default 10000
+
+	// Groups of the consumer protocol (KIP-848); the names are those of
+	// group.consumer.*.
+	GroupConsumerSession            time.Duration // session.timeout.ms; default 45 s
+	GroupConsumerMinSession         time.Duration // min.session.timeout.ms; default 45 s
+	GroupConsumerMaxSession         time.Duration // max.session.timeout.ms; default 60 s
+	GroupConsumerHeartbeat          time.Duration // heartbeat.interval.ms; default 5 s
+	GroupConsumerMinHeartbeat       time.Duration // min.heartbeat.interval.ms; default 5 s
+	GroupConsumerMaxHeartbeat       time.Duration // max.heartbeat.interval.ms; default 15 s
+	GroupConsumerAssignmentInterval time.Duration // assignment.interval.ms; default 0: every change is assigned at once
+	GroupConsumerMaxSize            int           // max.size; default 1000
+	GroupConsumerAssignors          []string      // assignors, the default one first; default uniform, range
+	GroupConsumerMigration          string        // migration.policy; default bidirectional
 
 	// FreeDisk returns the bytes that the data directory may still grow by;
 	// default: statfs. It is a field for tests of the full disk.
@@ -99,6 +114,17 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.GroupMaxSession, 30*time.Minute)
 	def(&c.GroupMaxSize, 1000)
 	def(&c.MaxGroups, 10_000)
+	def(&c.GroupConsumerSession, 45*time.Second)
+	def(&c.GroupConsumerMinSession, 45*time.Second)
+	def(&c.GroupConsumerMaxSession, 60*time.Second)
+	def(&c.GroupConsumerHeartbeat, 5*time.Second)
+	def(&c.GroupConsumerMinHeartbeat, 5*time.Second)
+	def(&c.GroupConsumerMaxHeartbeat, 15*time.Second)
+	def(&c.GroupConsumerMaxSize, 1000)
+	def(&c.GroupConsumerMigration, string(group.MigrateBoth))
+	if len(c.GroupConsumerAssignors) == 0 {
+		c.GroupConsumerAssignors = group.Assignors()
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -114,6 +140,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("start broker: disk limit %d: want a number of bytes, or -1 for none", c.MaxDisk)
 	case c.GroupMinSession > c.GroupMaxSession:
 		return c, fmt.Errorf("start broker: the smallest session time-out %v is above the largest %v", c.GroupMinSession, c.GroupMaxSession)
+	}
+	if err := c.checkGroups(); err != nil {
+		return c, fmt.Errorf("start broker: %w", err)
 	}
 	for _, a := range []struct{ what, addr string }{{"address to listen on", c.Listen}, {"advertised address", c.Advertise}, {"address of the metrics", c.Metrics}} {
 		if a.addr == "" {

@@ -303,6 +303,15 @@ func (c *conn) body(r *request, size int32) error {
 	return err
 }
 
+// clientHost is the client's address as Java prints it, which tools expect.
+func (c *conn) clientHost() string {
+	host, _, err := net.SplitHostPort(c.remote)
+	if err != nil {
+		host = c.remote
+	}
+	return "/" + host
+}
+
 // checkShort explains a connection that ended inside a request's prefix.
 func (c *conn) checkShort() error {
 	if _, err := wire.ParseSize(c.in.buffered(), c.b.cfg.MaxRequestBytes); err != nil {

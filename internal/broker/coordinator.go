@@ -23,7 +23,9 @@ type coordinator struct {
 	b      *Broker
 	logger *slog.Logger
 	limits group.Limits
+	topics groupTopics
 	log    *groupLog
+	failed logLimit // of lines about the group log
 
 	tokens  atomic.Uint64
 	mu      sync.RWMutex
@@ -35,18 +37,21 @@ type coordinator struct {
 type groupEntry struct {
 	name string
 
-	mu      sync.Mutex
-	g       *group.Group
-	gone    bool // no longer in the coordinator's map: look it up again
-	waiters map[group.Token]chan group.Reply
-	timer   *time.Timer
-	timerAt time.Time
+	mu    sync.Mutex
+	g     *group.Group
+	gone  bool // no longer in the coordinator's map: look it up again
+	fresh bool // nothing of it has been written yet
+	// unwritten is what the group log did not take. It goes first at the next turn.
+	unwritten []group.Record
+	waiters   map[group.Token]chan group.Reply
+	timer     *time.Timer
+	timerAt   time.Time
 }
 
 func openCoordinator(ctx context.Context, b *Broker) (*coordinator, error) {
 	c := &coordinator{
 		b: b, logger: b.logger, groups: map[string]*groupEntry{},
-		limits: group.Limits{MinSession: b.cfg.GroupMinSession, MaxSession: b.cfg.GroupMaxSession, MaxSize: b.cfg.GroupMaxSize},
+		limits: b.cfg.groupLimits(), topics: groupTopics{b.topics},
 	}
 	if t := b.topics.byName(groupTopic); t != nil {
 		c.log = newGroupLog(t.part(0), b.logger)
@@ -72,25 +77,17 @@ func (c *coordinator) load(ctx context.Context) error {
 		}
 		entry := c.groups[e.Group]
 		if entry == nil {
-			entry = &groupEntry{name: e.Group, g: group.New(e.Group, now, c.limits), waiters: map[group.Token]chan group.Reply{}}
+			entry = c.newEntry(e.Group, now)
 			c.groups[e.Group] = entry
 		}
-		switch {
-		case e.TP != nil && e.Offset != nil:
-			entry.g.SetOffset(*e.TP, *e.Offset)
-		case e.TP != nil:
-			entry.g.ForgetOffset(*e.TP)
-		case e.Membership != nil:
-			entry.g.Restore(now, e.Membership)
-		default:
-			delete(c.groups, e.Group)
-		}
+		entry.g.Apply(now, e)
 	})
 	if err != nil {
 		return fmt.Errorf("read the group log: %w", err)
 	}
 	offsets := 0
 	for name, e := range c.groups {
+		e.g.FinishRestore(now, c.b.groupConfigs.settings(name).Session)
 		for _, tp := range e.g.Offsets() {
 			// A topic that was deleted, or deleted and made again, just
 			// before the crash: its old offsets mean nothing.
@@ -154,9 +151,42 @@ func (c *coordinator) create(name string) (*groupEntry, error) {
 	case len(c.groups) >= c.b.cfg.MaxGroups:
 		return nil, apiErrorf(kerr.PolicyViolation, "there are %d groups, as many as allowed", len(c.groups))
 	}
-	e := &groupEntry{name: name, g: group.New(name, time.Now(), c.limits), waiters: map[group.Token]chan group.Reply{}}
+	e := c.newEntry(name, time.Now())
+	e.fresh = true
 	c.groups[name] = e
 	return e, nil
+}
+
+func (c *coordinator) newEntry(name string, now time.Time) *groupEntry {
+	return &groupEntry{name: name, g: group.New(name, now, c.limits, c.topics), waiters: map[group.Token]chan group.Reply{}}
+}
+
+// groupTopics are the topics as the groups see them.
+type groupTopics struct{ ts *topics }
+
+func (t groupTopics) Version() uint64 { return t.ts.set.Load().version }
+
+func (t groupTopics) ByName(name string) (id group.TopicID, partitions int32, ok bool) {
+	if t := t.ts.byName(name); t != nil {
+		return t.id, int32(len(t.state.Load().parts)), true
+	}
+	return id, 0, false
+}
+
+func (t groupTopics) ByID(id group.TopicID) (name string, ok bool) {
+	if t := t.ts.byID(id); t != nil {
+		return t.name, true
+	}
+	return "", false
+}
+
+func (t groupTopics) Names() []string {
+	set := t.ts.set.Load()
+	names := make([]string, 0, len(set.byName))
+	for name := range set.byName {
+		names = append(names, name)
+	}
+	return names
 }
 
 // ensureLog makes the group log's topic when the first group appears.
@@ -182,11 +212,16 @@ func (c *coordinator) ensureLog() error {
 // settle ends a turn with a locked group: what must be written is written,
 // replies are delivered, the timer is set. It unlocks.
 func (c *coordinator) settle(e *groupEntry) {
-	if e.g.Dirty() {
+	if recs := append(e.unwritten, e.g.Records()...); len(recs) > 0 {
+		e.fresh = false
+		e.unwritten = nil
 		// A lost membership costs a rebalance after the next restart, so the
 		// group goes on; committed offsets are another matter (see commit).
-		if _, err := c.log.append(c.b.connCtx, time.Now(), e.g.MetadataRecord()); err != nil {
-			c.logger.Error("membership of a group could not be written; after a restart its members join again", "group", e.name, "err", err)
+		if _, err := c.log.append(c.b.connCtx, time.Now(), recs...); err != nil {
+			e.unwritten = lastOfEach(recs)
+			if c.failed.allow() {
+				c.logger.Error("membership of a group could not be written; it is tried again, and after a restart before that its members join again", "group", e.name, "err", err)
+			}
 		}
 	}
 	for _, r := range e.g.Replies() {
@@ -195,8 +230,37 @@ func (c *coordinator) settle(e *groupEntry) {
 			ch <- r // has room for one
 		}
 	}
+	if e.fresh && e.g.Idle() { // it was made for a request that was refused
+		c.remove(e)
+	}
 	c.arm(e)
 	e.mu.Unlock()
+}
+
+// lastOfEach leaves out the records that a later one with the same key
+// replaces, so that what waits does not grow beyond the group.
+func lastOfEach(recs []group.Record) []group.Record {
+	last := make(map[string]int, len(recs))
+	for i := range recs {
+		last[string(recs[i].Key)] = i
+	}
+	kept := make([]group.Record, 0, len(last))
+	for i := range recs {
+		if last[string(recs[i].Key)] == i {
+			kept = append(kept, recs[i])
+		}
+	}
+	return kept
+}
+
+// remove takes a locked group out of the map.
+func (c *coordinator) remove(e *groupEntry) {
+	e.gone = true
+	c.mu.Lock()
+	if c.groups[e.name] == e {
+		delete(c.groups, e.name)
+	}
+	c.mu.Unlock()
 }
 
 // arm sets the timer to the group's deadline. A timer that fires early only
@@ -269,6 +333,7 @@ func (c *coordinator) commit(ctx context.Context, e *groupEntry, now time.Time, 
 	if err != nil {
 		return p, err
 	}
+	e.fresh = e.fresh && len(offsets) == 0
 	for tp, o := range offsets {
 		e.g.SetOffset(tp, o)
 	}
@@ -302,14 +367,12 @@ func (c *coordinator) drop(ctx context.Context, e *groupEntry) error {
 	if err := c.forget(ctx, e, e.g.Offsets()); err != nil {
 		return err
 	}
-	if _, err := c.log.append(ctx, time.Now(), group.MetadataTombstone(e.name)); err != nil {
+	if _, err := c.log.append(ctx, time.Now(), append(e.unwritten, e.g.Tombstones()...)...); err != nil {
 		return err
 	}
+	e.unwritten = nil
 	e.g.Kill()
-	e.gone = true
-	c.mu.Lock()
-	delete(c.groups, e.name)
-	c.mu.Unlock()
+	c.remove(e)
 	return nil
 }
 
@@ -401,8 +464,7 @@ func (c *coordinator) inForce(write func(...group.Record) error) error {
 // records are everything to know of a locked group.
 func (e *groupEntry) records() []group.Record {
 	tps := e.g.Offsets()
-	recs := make([]group.Record, 0, len(tps)+1)
-	recs = append(recs, e.g.MetadataRecord())
+	recs := e.g.Snapshot()
 	for _, tp := range tps {
 		o, _ := e.g.Offset(tp)
 		recs = append(recs, group.OffsetRecord(e.name, tp, &o))
@@ -419,8 +481,8 @@ func (c *coordinator) stop() {
 	for _, e := range c.entries() {
 		e.mu.Lock()
 		if !e.gone {
-			e.g.Kill()
-			e.g.Dirty() // nothing of this is to be written
+			e.g.Kill() // nothing of this is written
+			e.unwritten = nil
 			c.settle(e)
 		} else {
 			e.mu.Unlock()
@@ -443,12 +505,16 @@ func (c *coordinator) close() {
 
 // newMemberID makes a member id as Kafka's clients show it.
 func newMemberID(clientID string, instance *string) string {
-	var b [16]byte
-	rand.Read(b[:])
 	name := clientID
 	if instance != nil {
 		name = *instance
 	}
+	return name + "-" + newUUID()
+}
+
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
 	h := hex.EncodeToString(b[:])
-	return fmt.Sprintf("%s-%s-%s-%s-%s-%s", name, h[:8], h[8:12], h[12:16], h[16:20], h[20:])
+	return fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:])
 }

@@ -23,6 +23,7 @@ const (
 	brokerFile = "broker.json"
 	topicsFile = "topics.json"
 	pidsFile   = "producer-ids.json"
+	groupsFile = "groups.json"
 	cleanFile  = "clean-shutdown"
 	logsDir    = "logs"
 )

@@ -69,6 +69,9 @@ type topicSet struct {
 	byName map[string]*topic
 	byID   map[topicID]*topic
 	parts  int
+	// version is another one in every set: what depends on the topics and
+	// their numbers of partitions is computed again when it has changed.
+	version uint64
 }
 
 // topics owns the topics and what is written of them.
@@ -143,7 +146,7 @@ func (s *topicSet) add(t *topic) {
 
 // with returns a copy of s without drop and with add; either may be nil.
 func (s *topicSet) with(add, drop *topic) *topicSet {
-	n := &topicSet{byName: maps.Clone(s.byName), byID: maps.Clone(s.byID), parts: s.parts}
+	n := &topicSet{byName: maps.Clone(s.byName), byID: maps.Clone(s.byID), parts: s.parts, version: s.version + 1}
 	if drop != nil {
 		delete(n.byName, drop.name)
 		delete(n.byID, drop.id)

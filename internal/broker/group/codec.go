@@ -8,9 +8,10 @@ import (
 )
 
 // The group log has Apache Kafka's own keys and values, those of the topic
-// __consumer_offsets: OffsetCommitKey 1 with OffsetCommitValue 4, and
-// GroupMetadataKey 2 with GroupMetadataValue 3. A null value deletes. So any
-// tool that reads that topic reads ours.
+// __consumer_offsets: OffsetCommitKey 1 with OffsetCommitValue 4,
+// GroupMetadataKey 2 with GroupMetadataValue 3 for classic groups, and those of
+// consumercodec.go for consumer groups. A null value deletes. So any tool that
+// reads that topic reads ours.
 const (
 	offsetKeyVersion   = 1
 	offsetValueVersion = 4
@@ -65,14 +66,16 @@ func (g *Group) MetadataRecord() Record {
 	return r
 }
 
-// Entry is a decoded Record: of the two parts one is set.
+// Entry is a decoded Record: of the parts one is set.
 type Entry struct {
 	Group string
 
 	TP     *TopicPartition // an offset
 	Offset *Offset         // nil: deleted
 
-	Membership *kmsg.GroupMetadataValue // nil with TP nil: the membership is deleted
+	Membership *kmsg.GroupMetadataValue // nil with the others nil: the membership is deleted
+
+	consumer *consumerEntry
 }
 
 // ParseRecord decodes an entry of the group log. Keys of a version from the
@@ -115,6 +118,13 @@ func ParseRecord(key, value []byte) (e Entry, ok bool, err error) {
 			return e, false, fmt.Errorf("parse membership of group %q: %w", k.Group, err)
 		}
 		e.Membership = &v
+		return e, true, nil
+	case keyGroup, keyTopics, keyMember, keyTargetEpoch, keyTargetMember, keyCurrent, keyRegex:
+		group, c, ok, err := parseConsumer(version, key, value)
+		if !ok || err != nil {
+			return e, false, err
+		}
+		e.Group, e.consumer = group, &c
 		return e, true, nil
 	}
 	return e, false, nil

@@ -1,11 +1,16 @@
-// Package group is the coordinator of classic consumer groups (JoinGroup,
-// SyncGroup, Heartbeat, LeaveGroup, OffsetCommit) as a pure state machine:
-// no clock, no disk, no goroutine, no randomness inside. The host passes the
-// time with every input, appends what Dirty and the commits ask for to the
-// group log, then delivers the replies, and calls Tick when Deadline is due.
+// Package group is the coordinator of consumer groups, classic ones (JoinGroup,
+// SyncGroup, Heartbeat, LeaveGroup) and those of KIP-848 (ConsumerGroupHeartbeat),
+// and of their offsets, as a pure state machine: no clock, no disk, no
+// goroutine, no randomness inside. The host passes the time with every input,
+// appends what Records and the commits ask for to the group log, then delivers
+// the replies, and calls Tick when Deadline is due.
 //
-// The rules are Apache Kafka's (GroupCoordinator and, since 4.0,
-// ClassicGroup); where they are surprising a comment names the KIP.
+// The rules are Apache Kafka's (GroupMetadataManager, ClassicGroup and
+// ConsumerGroup of 4.3); where they are surprising a comment names the KIP.
+//
+// join.go and sync.go are the classic protocol; consumer.go, reconcile.go and
+// assign.go that of KIP-848; convert.go changes a group from one type into the
+// other, and bridge.go serves classic members in a consumer group meanwhile.
 package group
 
 import (
@@ -24,6 +29,8 @@ const (
 	CompletingRebalance
 	Stable
 	Dead
+	Assigning   // consumer groups: the target assignment is not computed yet
+	Reconciling // consumer groups: not every member has come to its target yet
 )
 
 // String is the name that DescribeGroups and ListGroups show.
@@ -37,6 +44,10 @@ func (s State) String() string {
 		return "CompletingRebalance"
 	case Stable:
 		return "Stable"
+	case Assigning:
+		return "Assigning"
+	case Reconciling:
+		return "Reconciling"
 	}
 	return "Dead"
 }
@@ -46,6 +57,14 @@ type Limits struct {
 	MinSession time.Duration // group.min.session.timeout.ms
 	MaxSession time.Duration // group.max.session.timeout.ms
 	MaxSize    int           // group.max.size, pending members included
+	// InitialDelay is how long the first rebalance of an empty group waits for
+	// more members (group.initial.rebalance.delay.ms).
+	InitialDelay time.Duration
+
+	Consumer        ConsumerSettings // of groups that have none of their own
+	ConsumerMaxSize int              // group.consumer.max.size
+	Assignors       []string         // group.consumer.assignors, the default first
+	Migration       MigrationPolicy  // group.consumer.migration.policy
 }
 
 // Token names a request that waits for its reply; the host chooses it.
@@ -146,7 +165,11 @@ func (m *member) metadata(protocol string) []byte {
 type Group struct {
 	Name string
 
-	limits       Limits
+	limits Limits
+	topics Topics
+
+	c *consumerGroup // nil in a classic group; then all between here and offsets counts
+
 	state        State
 	since        time.Time // of state
 	generation   int32
@@ -158,34 +181,50 @@ type Group struct {
 	pending      map[string]time.Time // member ids handed out by KIP-394, until when they are kept
 	rebalanceBy  time.Time            // while PreparingRebalance
 	syncBy       time.Time            // while CompletingRebalance
+	delayUntil   time.Time            // of the initial delay; zero when it is over
+	joinedSince  bool                 // somebody joined since the initial delay was last extended
 	seq          int
 	offsets      map[TopicPartition]Offset
 
 	out   []Reply
+	recs  []Record
 	dirty bool
 }
 
 // New returns an empty group.
-func New(name string, now time.Time, l Limits) *Group {
+func New(name string, now time.Time, l Limits, topics Topics) *Group {
 	return &Group{
-		Name: name, limits: l, since: now,
+		Name: name, limits: l, topics: topics, since: now,
 		members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{},
 		offsets: map[TopicPartition]Offset{},
 	}
 }
 
 // State returns the group's state.
-func (g *Group) State() State { return g.state }
+func (g *Group) State() State {
+	if g.c != nil && g.state != Dead {
+		return g.consumerState()
+	}
+	return g.state
+}
 
-// Generation returns the current generation.
+// Generation returns the current generation of a classic group.
 func (g *Group) Generation() int32 { return g.generation }
 
 // ProtocolType returns the protocol type, "" while none is fixed.
-func (g *Group) ProtocolType() string { return g.protocolType }
+func (g *Group) ProtocolType() string {
+	if g.c != nil {
+		return consumerProtocol
+	}
+	return g.protocolType
+}
 
 // Idle reports whether the group holds nothing worth keeping. A dead group is
 // not idle: when the coordinator stops, its state stays in the log.
 func (g *Group) Idle() bool {
+	if g.c != nil && len(g.c.members) > 0 {
+		return false
+	}
 	return g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0
 }
 
@@ -196,13 +235,34 @@ func (g *Group) Replies() []Reply {
 	return out
 }
 
-// Dirty reports, once, whether the membership changed in a way that has to
-// be in the group log before the replies go out: a finished rebalance, the
-// group becoming empty, a replaced static member.
-func (g *Group) Dirty() bool {
-	d := g.dirty
-	g.dirty = false
-	return d
+// Records returns what has to be in the group log before the replies go out,
+// in this order, and forgets it.
+func (g *Group) Records() []Record {
+	recs := g.recs
+	g.recs = nil
+	if g.dirty {
+		g.dirty = false
+		recs = append(recs, g.MetadataRecord())
+	}
+	return recs
+}
+
+func (g *Group) emit(recs ...Record) { g.recs = append(g.recs, recs...) }
+
+// Snapshot is everything to know of the group but its offsets.
+func (g *Group) Snapshot() []Record {
+	if g.c != nil {
+		return g.consumerSnapshot()
+	}
+	return []Record{g.MetadataRecord()}
+}
+
+// Tombstones delete what Snapshot writes.
+func (g *Group) Tombstones() []Record {
+	if g.c != nil {
+		return g.consumerTombstones()
+	}
+	return []Record{MetadataTombstone(g.Name)}
 }
 
 // Deadline returns when Tick has to be called next, or the zero time.
@@ -212,6 +272,18 @@ func (g *Group) Deadline() time.Time {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
+	}
+	if g.c != nil {
+		if g.state == Dead {
+			return next
+		}
+		for _, m := range g.c.members {
+			take(m.deadline)
+			take(m.revokeBy)
+			take(m.joinBy)
+			take(m.syncBy)
+		}
+		return next
 	}
 	for _, m := range g.members {
 		if m.expires() {
@@ -224,6 +296,7 @@ func (g *Group) Deadline() time.Time {
 	switch g.state {
 	case PreparingRebalance:
 		take(g.rebalanceBy)
+		take(g.delayUntil)
 	case CompletingRebalance:
 		take(g.syncBy)
 	}
@@ -238,6 +311,12 @@ func (m *member) expires() bool { return m.wait == waitNone || m.token == 0 }
 // Tick handles what is due at now: silent members, handed-out ids that were
 // never used, rebalances that took too long.
 func (g *Group) Tick(now time.Time) {
+	if g.c != nil {
+		if g.state != Dead {
+			g.tickConsumer(now)
+		}
+		return
+	}
 	lost, removed := false, false
 	for id, t := range g.pending {
 		if !now.Before(t) {
@@ -263,6 +342,9 @@ func (g *Group) Tick(now time.Time) {
 			}
 		}
 		g.prepareRebalance(now)
+	}
+	if g.state == PreparingRebalance && !g.delayUntil.IsZero() && !now.Before(g.delayUntil) {
+		g.delayed(now)
 	}
 	if g.state == PreparingRebalance && !now.Before(g.rebalanceBy) {
 		g.completeJoin(now)
@@ -294,6 +376,7 @@ func (g *Group) ordered() []*member {
 func (g *Group) to(now time.Time, s State) {
 	g.state = s
 	g.since = now
+	g.delayUntil = time.Time{}
 }
 
 func (g *Group) reply(r Reply) {

@@ -16,6 +16,14 @@ var (
 	limits = Limits{MinSession: 6 * time.Second, MaxSession: 30 * time.Minute, MaxSize: 10}
 )
 
+// dirty reports, once, whether something is to be written.
+func dirty(g *Group) bool { return len(g.Records()) > 0 }
+
+func checkCommit(g *Group, now time.Time, id string, instance *string, generation int32) int16 {
+	code, _ := g.CheckCommit(now, CommitRequest{MemberID: id, InstanceID: instance, Generation: generation})
+	return code
+}
+
 // rig drives a group with a hand-turned clock and keeps the replies by token.
 type rig struct {
 	t    *testing.T
@@ -27,7 +35,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T) *rig {
-	return &rig{t: t, g: New("g", t0, limits), now: t0, got: map[Token]Reply{}}
+	return &rig{t: t, g: New("g", t0, limits, topicMap{}), now: t0, got: map[Token]Reply{}}
 }
 
 func (r *rig) collect() {
@@ -144,12 +152,12 @@ func TestJoinSyncLeave(t *testing.T) {
 	if rep.Leader != a || len(rep.Members) != 1 || rep.Protocol != "range" || rep.Generation != 1 {
 		t.Fatalf("leader's reply: %+v", rep)
 	}
-	if r.g.Dirty() {
+	if dirty(r.g) {
 		t.Error("dirty before the assignment")
 	}
 	r.answered(r.sync(a, 1, Assignment{a, []byte("all")}), nil)
 	r.state(Stable, 1)
-	if !r.g.Dirty() || r.g.Dirty() {
+	if !dirty(r.g) || dirty(r.g) {
 		t.Error("a finished rebalance must ask once to be written")
 	}
 
@@ -166,7 +174,7 @@ func TestJoinSyncLeave(t *testing.T) {
 	sb := r.sync(b, 2)
 	r.waits(sb)
 	r.code(r.g.Heartbeat(r.now, a, nil, 2), nil)
-	r.code(r.g.CheckCommit(r.now, a, nil, 2), kerr.RebalanceInProgress)
+	r.code(checkCommit(r.g, r.now, a, nil, 2), kerr.RebalanceInProgress)
 	sa := r.sync(a, 2, Assignment{a, []byte("x")}, Assignment{b, []byte("y")}, Assignment{"stranger", []byte("z")})
 	if x, y := r.answered(sa, nil), r.answered(sb, nil); string(x.Assignment) != "x" || string(y.Assignment) != "y" {
 		t.Fatalf("assignments %q and %q", x.Assignment, y.Assignment)
@@ -177,9 +185,9 @@ func TestJoinSyncLeave(t *testing.T) {
 	r.code(r.g.Heartbeat(r.now, "nobody", nil, 2), kerr.UnknownMemberID)
 	r.answered(r.sync(a, 1), kerr.IllegalGeneration)
 	r.answered(r.join("nobody"), kerr.UnknownMemberID)
-	r.code(r.g.CheckCommit(r.now, a, nil, 2), nil)
-	r.code(r.g.CheckCommit(r.now, a, nil, 1), kerr.IllegalGeneration)
-	r.code(r.g.CheckCommit(r.now, "", nil, -1), kerr.UnknownMemberID)
+	r.code(checkCommit(r.g, r.now, a, nil, 2), nil)
+	r.code(checkCommit(r.g, r.now, a, nil, 1), kerr.IllegalGeneration)
+	r.code(checkCommit(r.g, r.now, "", nil, -1), kerr.UnknownMemberID)
 
 	// The leader leaves: the other one is told, joins, and leads.
 	if codes := r.g.Leave(r.now, []LeaveMember{{MemberID: a}, {MemberID: "nobody"}}); !reflect.DeepEqual(codes, []int16{0, kerr.UnknownMemberID.Code}) {
@@ -191,11 +199,11 @@ func TestJoinSyncLeave(t *testing.T) {
 	}
 	r.g.Leave(r.now, []LeaveMember{{MemberID: b}})
 	r.state(Empty, 4)
-	if !r.g.Dirty() {
+	if !dirty(r.g) {
 		t.Error("an empty group must be written")
 	}
-	r.code(r.g.CheckCommit(r.now, "", nil, -1), nil)
-	r.code(r.g.CheckCommit(r.now, b, nil, 3), kerr.UnknownMemberID)
+	r.code(checkCommit(r.g, r.now, "", nil, -1), nil)
+	r.code(checkCommit(r.g, r.now, b, nil, 3), kerr.UnknownMemberID)
 }
 
 func TestJoinIsRefused(t *testing.T) {
@@ -329,14 +337,14 @@ func TestStaticMember(t *testing.T) {
 	first := r.answered(j, nil) // no MEMBER_ID_REQUIRED for static members
 	a := first.MemberID
 	r.answered(r.sync(a, 1, Assignment{a, []byte("mine")}), nil)
-	r.g.Dirty()
+	dirty(r.g)
 
 	// Restarted with the same subscription: no rebalance, same assignment.
 	again := r.answered(r.join("", static("i1"), skipping), nil)
 	if again.MemberID == a || !again.SkipAssignment || again.Leader != again.MemberID || again.Generation != 1 {
 		t.Fatalf("%+v", again)
 	}
-	if !r.g.Dirty() {
+	if !dirty(r.g) {
 		t.Error("a replaced static member must be written")
 	}
 	r.state(Stable, 1)
@@ -349,7 +357,7 @@ func TestStaticMember(t *testing.T) {
 	}
 	// The former self is fenced.
 	r.code(r.g.Heartbeat(r.now, a, &inst, 1), kerr.FencedInstanceID)
-	r.code(r.g.CheckCommit(r.now, a, &inst, 1), kerr.FencedInstanceID)
+	r.code(checkCommit(r.g, r.now, a, &inst, 1), kerr.FencedInstanceID)
 	r.answered(r.join(a, static("i1")), kerr.FencedInstanceID)
 	// A client before KIP-814 must not be told that it leads.
 	older := r.answered(r.join("", static("i1")), nil)
@@ -400,7 +408,7 @@ func TestProtocolVote(t *testing.T) {
 }
 
 func TestOffsetsExpire(t *testing.T) {
-	g := New("g", t0, limits)
+	g := New("g", t0, limits, topicMap{})
 	tp := TopicPartition{"t", 1}
 	g.SetOffset(tp, Offset{Offset: 5, Committed: t0})
 	if got := g.Expired(t0.Add(59*time.Minute), time.Hour); got != nil {
@@ -469,12 +477,12 @@ func TestRestore(t *testing.T) {
 		t.Fatalf("%+v %v %v", e, ok, err)
 	}
 	later := t0.Add(time.Hour)
-	g := New("g", later, limits)
+	g := New("g", later, limits, topicMap{})
 	g.Restore(later, e.Membership)
 	r2 := &rig{t: t, g: g, now: later, got: map[Token]Reply{}}
 	r2.state(Stable, 1)
 	r2.code(g.Heartbeat(later, a, &inst, 1), nil)
-	r2.code(g.CheckCommit(later, a, &inst, 1), nil)
+	r2.code(checkCommit(g, later, a, &inst, 1), nil)
 	if rep := r2.answered(r2.sync(a, 1), nil); string(rep.Assignment) != "mine" {
 		t.Errorf("assignment %q", rep.Assignment)
 	}
@@ -512,13 +520,13 @@ func TestRestore(t *testing.T) {
 
 func FuzzParseRecord(f *testing.F) {
 	o := Offset{Offset: 42, Metadata: "m", Committed: t0}
-	for _, r := range []Record{OffsetRecord("g", TopicPartition{"t", 3}, &o), MetadataTombstone("g"), New("g", t0, limits).MetadataRecord()} {
+	for _, r := range []Record{OffsetRecord("g", TopicPartition{"t", 3}, &o), MetadataTombstone("g"), New("g", t0, limits, topicMap{}).MetadataRecord()} {
 		f.Add(r.Key, r.Value)
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		e, ok, err := ParseRecord(key, value)
 		if ok && err == nil && e.Membership != nil {
-			g := New(e.Group, t0, limits)
+			g := New(e.Group, t0, limits, topicMap{})
 			g.Restore(t0, e.Membership)
 			g.Tick(t0.Add(time.Hour))
 			g.MetadataRecord()
@@ -567,7 +575,7 @@ func FuzzGroup(f *testing.F) {
 			case 6:
 				r.g.Abandon(r.now, Token(arg))
 			case 7:
-				r.g.CheckCommit(r.now, id, inst, r.g.Generation())
+				checkCommit(r.g, r.now, id, inst, r.g.Generation())
 			}
 			r.collect()
 			if r.g.State() == Empty && len(r.g.members) != 0 {

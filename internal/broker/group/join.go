@@ -43,9 +43,15 @@ func (g *Group) Join(now time.Time, req JoinRequest) {
 	case req.Session < g.limits.MinSession || req.Session > g.limits.MaxSession:
 		fail(kerr.InvalidSessionTimeout.Code, req.MemberID)
 		return
+	case g.c != nil && len(g.c.members) > 0:
+		g.bridgeJoin(now, req)
+		return
 	case !g.acceptsProtocols(req):
 		fail(kerr.InconsistentGroupProtocol.Code, req.MemberID)
 		return
+	}
+	if g.c != nil {
+		g.becomeEmptyClassic(now)
 	}
 	if req.MemberID == "" {
 		g.joinNew(now, req, fail)
@@ -165,6 +171,7 @@ func (g *Group) add(now time.Time, req JoinRequest, id string) {
 		g.protocolType = req.ProtocolType
 	}
 	g.seq++
+	g.joinedSince = true
 	m := &member{id: id, instance: req.InstanceID, seq: g.seq}
 	m.take(req)
 	g.members[id] = m
@@ -269,9 +276,34 @@ func (g *Group) prepareRebalance(now time.Time) {
 			}
 		}
 	}
+	first := g.state == Empty && g.limits.InitialDelay > 0
 	g.to(now, PreparingRebalance)
 	g.rebalanceBy = now.Add(g.longestRebalance())
+	if first {
+		g.delay(now)
+	}
 	g.maybeCompleteJoin(now)
+}
+
+// delay holds the first rebalance of a group up for the members that are
+// about to come.
+func (g *Group) delay(now time.Time) {
+	g.joinedSince = false
+	g.delayUntil = now.Add(g.limits.InitialDelay)
+	if g.delayUntil.After(g.rebalanceBy) {
+		g.delayUntil = g.rebalanceBy
+	}
+}
+
+// delayed continues when the initial delay is over: with another one if
+// somebody has joined meanwhile, but not beyond the rebalance time-out.
+func (g *Group) delayed(now time.Time) {
+	if g.joinedSince && now.Before(g.rebalanceBy) {
+		g.delay(now)
+		return
+	}
+	g.delayUntil = time.Time{}
+	g.completeJoin(now)
 }
 
 func (g *Group) longestRebalance() time.Duration {
@@ -285,7 +317,7 @@ func (g *Group) longestRebalance() time.Duration {
 // maybeCompleteJoin ends the joining phase when nobody is missing. Ids that
 // were handed out count as somebody (KIP-394).
 func (g *Group) maybeCompleteJoin(now time.Time) {
-	if len(g.pending) > 0 {
+	if len(g.pending) > 0 || !g.delayUntil.IsZero() {
 		return
 	}
 	for _, m := range g.members {

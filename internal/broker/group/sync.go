@@ -28,6 +28,10 @@ type SyncRequest struct {
 // Sync handles a SyncGroup. The reply may come now or later.
 func (g *Group) Sync(now time.Time, req SyncRequest) {
 	fail := func(code int16) { g.reply(Reply{Token: req.Token, Code: code}) }
+	if g.c != nil && g.state != Dead {
+		g.bridgeSync(now, req)
+		return
+	}
 	m, code := g.current(req.MemberID, req.InstanceID, req.Generation)
 	switch {
 	case code != 0:
@@ -99,6 +103,9 @@ func (g *Group) current(memberID string, instance *string, generation int32) (*m
 // Heartbeat keeps a member's session alive and tells it to join again when a
 // rebalance is on.
 func (g *Group) Heartbeat(now time.Time, memberID string, instance *string, generation int32) int16 {
+	if g.c != nil && g.state != Dead {
+		return g.bridgeHeartbeat(now, memberID, instance, generation)
+	}
 	m, code := g.current(memberID, instance, generation)
 	if code != 0 {
 		return code
@@ -121,6 +128,9 @@ type LeaveMember struct {
 
 // Leave removes members and returns an error code for each.
 func (g *Group) Leave(now time.Time, ms []LeaveMember) []int16 {
+	if g.c != nil && g.state != Dead {
+		return g.bridgeLeave(now, ms)
+	}
 	codes := make([]int16, len(ms))
 	removed, lost := false, false
 	for i, lm := range ms {
@@ -153,25 +163,98 @@ func (g *Group) Leave(now time.Time, ms []LeaveMember) []int16 {
 	return codes
 }
 
-// CheckCommit decides whether an OffsetCommit is allowed. A commit of a
-// member counts as a heartbeat.
-func (g *Group) CheckCommit(now time.Time, memberID string, instance *string, generation int32) int16 {
+// CommitRequest is who an OffsetCommit is from.
+type CommitRequest struct {
+	MemberID   string
+	InstanceID *string
+	Generation int32 // or member epoch
+	// OldClient is a client of a version (below 9) that does not know member
+	// epochs.
+	OldClient bool
+}
+
+// CheckCommit decides whether an OffsetCommit is allowed. With code 0, each,
+// unless it is nil, decides for a partition. A commit of a classic member
+// counts as a heartbeat.
+func (g *Group) CheckCommit(now time.Time, req CommitRequest) (code int16, each func(TopicID, int32) int16) {
 	if g.state == Dead {
-		return kerr.CoordinatorNotAvailable.Code
+		return kerr.CoordinatorNotAvailable.Code, nil
 	}
-	if generation < 0 && g.state == Empty {
-		return 0 // an admin client, or a consumer that assigns its partitions itself
+	if g.c != nil {
+		return g.checkConsumerCommit(req)
 	}
-	if generation < 0 && memberID == "" && instance == nil {
-		return kerr.UnknownMemberID.Code // only members may commit while there are some
+	if req.Generation < 0 && g.state == Empty {
+		return 0, nil // an admin client, or a consumer that assigns its partitions itself
 	}
-	m, code := g.current(memberID, instance, generation)
+	if req.Generation < 0 && req.MemberID == "" && req.InstanceID == nil {
+		return kerr.UnknownMemberID.Code, nil // only members may commit while there are some
+	}
+	m, code := g.current(req.MemberID, req.InstanceID, req.Generation)
 	if code != 0 {
-		return code
+		return code, nil
 	}
 	m.deadline = now.Add(m.session)
 	if g.state == CompletingRebalance {
-		return kerr.RebalanceInProgress.Code
+		return kerr.RebalanceInProgress.Code, nil
+	}
+	return 0, nil
+}
+
+// checkConsumerCommit is CheckCommit of a consumer group. A member may still
+// commit with an epoch that it has left behind, for the partitions that it
+// had by then and still has (KIP-1251).
+func (g *Group) checkConsumerCommit(req CommitRequest) (code int16, each func(TopicID, int32) int16) {
+	if req.Generation < 0 && len(g.c.members) == 0 {
+		return 0, nil
+	}
+	m := g.c.members[req.MemberID]
+	if m == nil {
+		return kerr.UnknownMemberID.Code, nil
+	}
+	stale := m.staleCode()
+	switch {
+	case m.classic == nil && req.OldClient:
+		return kerr.UnsupportedVersion.Code, nil
+	case req.Generation == m.epoch:
+		return 0, nil
+	case req.Generation > m.epoch:
+		return stale, nil
+	}
+	return 0, func(id TopicID, p int32) int16 {
+		at, ok := m.assigned[id][p]
+		if !ok {
+			at, ok = m.revoking[id][p]
+		}
+		if !ok || req.Generation < at {
+			return stale
+		}
+		return 0
+	}
+}
+
+// staleCode is the error for a wrong epoch.
+func (m *consumerMember) staleCode() int16 {
+	if m.classic != nil {
+		return kerr.IllegalGeneration.Code
+	}
+	return kerr.StaleMemberEpoch.Code
+}
+
+// CheckFetch decides whether an OffsetFetch is allowed. A nil member id with
+// a negative epoch is an admin client, or one that does not say who it is.
+func (g *Group) CheckFetch(memberID *string, epoch int32) int16 {
+	if g.c == nil || memberID == nil && epoch < 0 {
+		return 0
+	}
+	var m *consumerMember
+	if memberID != nil {
+		m = g.c.members[*memberID]
+	}
+	switch {
+	case m == nil:
+		return kerr.UnknownMemberID.Code
+	case m.epoch != epoch:
+		return m.staleCode()
 	}
 	return 0
 }
@@ -209,20 +292,30 @@ func compareTP(a, b TopicPartition) int {
 // the group log.
 func (g *Group) ForgetOffset(tp TopicPartition) { delete(g.offsets, tp) }
 
-// Expired lists the offsets that are older than retention. Those of a group
-// with members never expire; those of an empty group count from when it
-// became empty (KIP-211).
+// Expired lists the offsets that are older than retention. Those of an empty
+// group count from when it became empty; in a group with members those of
+// topics that nobody subscribes to expire, where that is known (KIP-211).
 func (g *Group) Expired(now time.Time, retention time.Duration) []TopicPartition {
-	if g.state != Empty {
+	state := g.State()
+	if state != Empty && g.c == nil && state != Stable || state == Dead {
 		return nil
+	}
+	subscribed := map[string]bool{}
+	if state != Empty {
+		for tp := range g.offsets {
+			if _, ok := subscribed[tp.Topic]; !ok {
+				is, known := g.Subscribed(tp.Topic)
+				subscribed[tp.Topic] = is || !known
+			}
+		}
 	}
 	var tps []TopicPartition
 	for tp, o := range g.offsets {
 		from := o.Committed
-		if g.protocolType != "" && g.since.After(from) {
+		if state == Empty && g.c == nil && g.protocolType != "" && g.since.After(from) {
 			from = g.since
 		}
-		if now.Sub(from) >= retention {
+		if now.Sub(from) >= retention && !subscribed[tp.Topic] {
 			tps = append(tps, tp)
 		}
 	}
@@ -234,6 +327,9 @@ func (g *Group) Expired(now time.Time, retention time.Duration) []TopicPartition
 // must not be deleted. known is false when the members' protocol is not
 // Kafka's own, so that nobody can tell.
 func (g *Group) Subscribed(topic string) (subscribed, known bool) {
+	if g.c != nil {
+		return slices.Contains(g.subscribedNames(), topic), true
+	}
 	if len(g.members) == 0 {
 		return false, true
 	}
@@ -262,6 +358,7 @@ func (g *Group) Kill() {
 		g.remove(m, kerr.NotCoordinator.Code)
 	}
 	clear(g.pending)
+	g.recs, g.dirty = nil, false // nothing of this is to be written
 	g.state = Dead
 }
 
