@@ -15,8 +15,8 @@ import (
 //   - A topic that does not exist is created if the broker and, from version
 //     4, the request allow it, with the broker's number of partitions.
 //   - Topics may be named by id (v10, KIP-516).
-//   - The advertised address is Config.Advertise, or else the address through
-//     which the client came, which is one it can reach.
+//   - The address of the broker is that of the listener through which the
+//     client came: see conn.advertised.
 //
 // Version notes: v1 controller; v2 cluster id; v7 leader epochs; v8 to v10
 // authorised operations (there is no authorisation: not given); v9 flexible;
@@ -101,17 +101,4 @@ func (b *Broker) topicMetadata(t *topic) kmsg.MetadataResponseTopic {
 		mt.Partitions = append(mt.Partitions, mp)
 	}
 	return mt
-}
-
-// advertised is the address under which clients are to connect.
-func (c *conn) advertised() (string, int32) {
-	addr := c.b.cfg.Advertise
-	if addr == "" {
-		addr = c.nc.LocalAddr().String()
-	}
-	host, port, err := splitHostPort(addr)
-	if err != nil { // both sources were checked before
-		panic(err)
-	}
-	return host, port
 }

@@ -30,8 +30,8 @@ type Broker struct {
 	decoder      decoder
 	apis         map[int16]*api
 
-	listener net.Listener
-	http     *metricsServer
+	listeners []*listener
+	http      *metricsServer
 
 	stopping  chan struct{}
 	stopOnce  sync.Once
@@ -71,7 +71,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		b.connKill()
 		return nil, err
 	}
-	b.loopWG.Go(b.acceptLoop)
+	b.adviseListeners(detectContainer())
+	for _, l := range b.listeners {
+		b.loopWG.Go(func() { b.acceptLoop(l) })
+	}
 	b.loopWG.Go(b.housekeeping)
 	go func() {
 		select {
@@ -94,15 +97,18 @@ func (b *Broker) open(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	// The port first: a busy port is found before recovery has read the disk.
-	b.listener, err = net.Listen("tcp", b.cfg.Listen)
+	// The ports first: a busy port is found before recovery has read the disk.
+	plan, err := b.cfg.listenerPlan()
 	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("listen on %s: the port is in use: stop the other program or choose another port (port 0 takes a free one): %w", b.cfg.Listen, err)
-		}
-		return fmt.Errorf("listen on %s: %w", b.cfg.Listen, err)
+		return &ConfigError{fmt.Errorf("start broker: %w", err)}
 	}
-	undo = append(undo, func() { b.listener.Close() })
+	for _, l := range plan {
+		if err := l.bind(ctx); err != nil {
+			return err
+		}
+		undo = append(undo, func() { l.Close() })
+	}
+	b.listeners = plan
 	if b.dir, err = openDataDir(b.cfg.DataDir); err != nil {
 		return err
 	}
@@ -142,8 +148,21 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Addr is the address that the broker listens on.
-func (b *Broker) Addr() string { return b.listener.Addr().String() }
+// Addr is the address that the broker listens on, the first of them.
+func (b *Broker) Addr() string { return b.listeners[0].Addr().String() }
+
+// Listeners are all addresses that the broker listens on, with their names.
+func (b *Broker) Listeners() []Endpoint {
+	var es []Endpoint
+	for _, l := range b.listeners {
+		host, port, err := splitHostPort(l.Addr().String())
+		if err != nil { // it is an address of the net package
+			panic(err)
+		}
+		es = append(es, Endpoint{Name: l.Name, Host: host, Port: port})
+	}
+	return es
+}
 
 // MetricsAddr is the address of the metrics page, "" without one.
 func (b *Broker) MetricsAddr() string {
@@ -182,7 +201,9 @@ func (b *Broker) Close(ctx context.Context) error {
 func (b *Broker) shutdown(ctx context.Context) {
 	defer close(b.done)
 	close(b.stopping)
-	b.listener.Close()
+	for _, l := range b.listeners {
+		l.Close()
+	}
 	b.mu.Lock()
 	for c := range b.conns {
 		c.SetReadDeadline(time.Unix(1, 0))
@@ -224,10 +245,10 @@ func (b *Broker) shutdown(ctx context.Context) {
 	b.logger.Info("broker stopped")
 }
 
-func (b *Broker) acceptLoop() {
+func (b *Broker) acceptLoop(l *listener) {
 	var refused logLimit
 	for {
-		nc, err := b.listener.Accept()
+		nc, err := l.Accept()
 		if err != nil {
 			if b.isStopping() || errors.Is(err, net.ErrClosed) {
 				return
@@ -265,7 +286,7 @@ func (b *Broker) acceptLoop() {
 				b.connCount.Store(int64(len(b.conns)))
 				b.mu.Unlock()
 			}()
-			b.serveConn(b.connCtx, nc)
+			b.serveConn(b.connCtx, l, nc)
 		}()
 	}
 }

@@ -22,12 +22,21 @@ import (
 // Config of a broker. The zero value of a field means its default, but for
 // DataDir, which is required.
 type Config struct {
-	Listen    string // HOST:PORT to listen on; default 127.0.0.1:9092; port 0 picks a free one
-	Advertise string // HOST:PORT told to clients; default: the address through which the client came
-	Metrics   string // HOST:PORT for Prometheus text at /metrics; default: none
-	DataDir   string
-	NodeID    int32        // default 1
-	Logger    *slog.Logger // default: discard
+	// Listen are the addresses to listen on, separated by commas: HOST:PORT
+	// or NAME://HOST:PORT. Default 127.0.0.1:9092; port 0 picks a free one.
+	Listen string
+	// Advertise are the addresses told to clients, in the same form: by name,
+	// or in the order of the listeners. Default: the address through which the
+	// client came.
+	Advertise           string
+	ProtocolMap         string   // listener.security.protocol.map; a listener that is not PLAINTEXT is refused
+	ControllerListeners []string // controller.listener.names: these of Listen are left out
+	InterBrokerListener string   // inter.broker.listener.name: must be one of Listen
+
+	Metrics string // HOST:PORT for Prometheus text at /metrics; default: none
+	DataDir string
+	NodeID  int32        // default 1; NodeZero for the number 0
+	Logger  *slog.Logger // default: discard
 
 	NumPartitions     int32             // of topics created without a number; default 1
 	DisableAutoCreate bool              // auto.create.topics.enable=false
@@ -72,6 +81,10 @@ type Config struct {
 	FreeDisk func(dir string) (int64, error)
 }
 
+// NodeZero is Config.NodeID for the number 0, as the zero value means the
+// default.
+const NodeZero = -1
+
 const (
 	defaultListen = "127.0.0.1:9092"
 	// maxSmallRequest bounds every request but Produce. kmsg allocates an
@@ -97,6 +110,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	def(&c.Listen, defaultListen)
 	def(&c.NodeID, 1)
+	if c.NodeID == NodeZero {
+		c.NodeID = 0
+	}
 	def(&c.NumPartitions, 1)
 	def(&c.MaxPartitions, 10_000)
 	def(&c.MinFreeDisk, 256<<20)
@@ -144,12 +160,9 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.checkGroups(); err != nil {
 		return c, fmt.Errorf("start broker: %w", err)
 	}
-	for _, a := range []struct{ what, addr string }{{"address to listen on", c.Listen}, {"advertised address", c.Advertise}, {"address of the metrics", c.Metrics}} {
-		if a.addr == "" {
-			continue
-		}
-		if _, _, err := splitHostPort(a.addr); err != nil {
-			return c, fmt.Errorf("start broker: %s: %w", a.what, err)
+	if c.Metrics != "" {
+		if _, _, err := splitHostPort(c.Metrics); err != nil {
+			return c, fmt.Errorf("start broker: address of the metrics: %w", err)
 		}
 	}
 	return c, nil

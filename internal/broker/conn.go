@@ -21,6 +21,7 @@ import (
 // Between them are at most MaxInflight requests.
 type conn struct {
 	b      *Broker
+	ln     *listener // through which it came
 	nc     net.Conn
 	remote string
 	in     *input
@@ -61,11 +62,11 @@ const (
 // maxOut is how much the reader holds back to send it together.
 const maxOut = 32 << 10
 
-func (b *Broker) serveConn(ctx context.Context, nc net.Conn) {
+func (b *Broker) serveConn(ctx context.Context, l *listener, nc net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := &conn{
-		b: b, nc: nc, remote: nc.RemoteAddr().String(), in: newInput(nc), dst: wire.NewWriter(nc, b.cfg.WriteTimeout),
+		b: b, ln: l, nc: nc, remote: nc.RemoteAddr().String(), in: newInput(nc), dst: wire.NewWriter(nc, b.cfg.WriteTimeout),
 		pending: make(chan started, b.cfg.MaxInflight), cancel: cancel,
 	}
 	defer c.in.drop()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -16,11 +15,11 @@ import (
 
 // brokerCmd runs a broker until the first signal.
 type brokerCmd struct {
-	Listen    string `default:"127.0.0.1:9092" placeholder:"HOST:PORT" help:"Address to listen on. Only this machine can reach the default; there is no authentication, so think before you open it. Port 0 takes a free one."`
-	Advertise string `placeholder:"HOST:PORT" help:"Address told to clients, when they must use another than the one they came to first (a container, a NAT)."`
-	Data      string `required:"" placeholder:"DIR" type:"path" help:"Directory of the broker's data; made if absent. One broker at a time."`
-	Metrics   string `placeholder:"HOST:PORT" help:"Serve Prometheus text at /metrics there. Default: nowhere."`
-	NodeID    int32  `default:"1" placeholder:"N" help:"The broker's number."`
+	Listen    []string `default:"127.0.0.1:9092" placeholder:"HOST:PORT" help:"Address to listen on. Only this machine can reach the default; there is no authentication, so think before you open it. Port 0 takes a free one. May be repeated, with a name for each: LAN://0.0.0.0:9093."`
+	Advertise []string `placeholder:"HOST:PORT" help:"Address told to clients, when they must use another than the one they came to first (a container, a NAT). May be repeated, one for each address to listen on, in their order or by name: LAN://kafka.example:9093."`
+	Data      string   `required:"" placeholder:"DIR" type:"path" help:"Directory of the broker's data; made if absent. One broker at a time."`
+	Metrics   string   `placeholder:"HOST:PORT" help:"Serve Prometheus text at /metrics there. Default: nowhere."`
+	NodeID    int32    `default:"1" placeholder:"N" help:"The broker's number."`
 
 	Partitions   int32             `default:"1" placeholder:"N" help:"Partitions of topics that are created without a number (num.partitions)."`
 	AutoCreate   bool              `default:"true" negatable:"" help:"Create a topic when a client first names it (auto.create.topics.enable)."`
@@ -37,7 +36,7 @@ type brokerCmd struct {
 
 func (c *brokerCmd) Run(env *Env) error {
 	cfg := broker.Config{
-		Listen: c.Listen, Advertise: c.Advertise, Metrics: c.Metrics, DataDir: c.Data, NodeID: c.NodeID,
+		Listen: strings.Join(c.Listen, ","), Advertise: strings.Join(c.Advertise, ","), Metrics: c.Metrics, DataDir: c.Data, NodeID: c.NodeID,
 		NumPartitions: c.Partitions, DisableAutoCreate: !c.AutoCreate, TopicDefaults: c.TopicDefault,
 		MaxConnections: c.MaxConnections, IdleTimeout: c.IdleTimeout, StopTimeout: c.StopTimeout, Repair: c.Repair,
 	}
@@ -56,9 +55,6 @@ func (c *brokerCmd) Run(env *Env) error {
 		return usageError(fmt.Errorf("--log-level: %w", err))
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
-	if host, _, err := net.SplitHostPort(c.Listen); err == nil && !isLoopback(host) {
-		cfg.Logger.Warn("the broker can be reached from other machines and asks nobody who they are", "listen", c.Listen)
-	}
 
 	b, err := broker.Start(env.Ctx, cfg)
 	if errors.As(err, new(*broker.ConfigError)) {
@@ -69,6 +65,11 @@ func (c *brokerCmd) Run(env *Env) error {
 	}
 	// Scripts wait for this line; it is the first on stdout.
 	fmt.Fprintf(env.Stdout, "sluice broker listening on %s, data in %s\n", b.Addr(), c.Data)
+	if ls := b.Listeners(); len(ls) > 1 {
+		for _, l := range ls {
+			fmt.Fprintf(env.Stdout, "listener %s\n", l)
+		}
+	}
 	if n := b.DiskLimit(); n >= 0 {
 		fmt.Fprintf(env.Stdout, "topics are kept to %s together; the oldest records go first (--max-disk changes it)\n", formatSize(n))
 	}
@@ -77,14 +78,6 @@ func (c *brokerCmd) Run(env *Env) error {
 	}
 	<-b.Done()
 	return b.Close(context.Background())
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // parseSize reads «10GiB», «500M», «123456» or «none» (-1). A letter alone
