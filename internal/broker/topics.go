@@ -117,21 +117,17 @@ func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg
 		}
 	}
 	set := &topicSet{byName: map[string]*topic{}, byID: map[topicID]*topic{}}
-	fail := func(err error) (*topics, error) {
-		closeAll(set)
+	opened, err := ts.openAll(ctx, st.Topics)
+	if err != nil {
 		return nil, err
 	}
-	for _, s := range st.Topics {
-		t, err := ts.open(ctx, s)
-		if err != nil {
-			return fail(err)
-		}
+	for _, t := range opened {
 		set.add(t)
 	}
 	ts.set.Store(set)
 	if len(st.Deleting) > 0 {
 		if err := ts.save(set); err != nil {
-			return fail(err)
+			return nil, errors.Join(err, closeAll(set))
 		}
 	}
 	ts.warnStrangers(set)
@@ -217,28 +213,73 @@ func parseTopicID(s string) (id topicID, err error) {
 
 // open opens a stored topic's partitions.
 func (ts *topics) open(ctx context.Context, s storedTopic) (*topic, error) {
-	id, err := parseTopicID(s.ID)
+	l, err := ts.openAll(ctx, []storedTopic{s})
 	if err != nil {
-		return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
+		return nil, err
 	}
-	t := &topic{name: s.Name, id: id, internal: s.Name == groupTopic}
-	cfg, err := applyTopicConfigs(ts.defaults, s.Configs)
-	if err != nil {
-		return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
+	return l[0], nil
+}
+
+// openers is how many partitions are opened at a time. After a crash each is
+// read from the disk and synced; those of several share the disk's time.
+const openers = 16
+
+// openAll opens stored topics, their partitions side by side. If one fails none
+// stays open.
+func (ts *topics) openAll(ctx context.Context, list []storedTopic) ([]*topic, error) {
+	type job struct {
+		t *topic
+		i int32
 	}
-	if t.internal {
-		cfg = groupTopicConfig(ts.defaults)
-	}
-	st := &topicState{configs: s.Configs, cfg: cfg}
-	t.state.Store(st)
-	for i := range s.Partitions {
-		p, err := ts.openPart(ctx, t, i, cfg)
+	opened := make([]*topic, 0, len(list))
+	var jobs []job
+	for _, s := range list {
+		id, err := parseTopicID(s.ID)
 		if err != nil {
-			return nil, errors.Join(err, t.close())
+			return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
 		}
-		st.parts = append(st.parts, p)
+		t := &topic{name: s.Name, id: id, internal: s.Name == groupTopic}
+		cfg, err := applyTopicConfigs(ts.defaults, s.Configs)
+		if err != nil {
+			return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
+		}
+		if t.internal {
+			cfg = groupTopicConfig(ts.defaults)
+		}
+		t.state.Store(&topicState{configs: s.Configs, cfg: cfg, parts: make([]*part, s.Partitions)})
+		opened = append(opened, t)
+		for i := range s.Partitions {
+			jobs = append(jobs, job{t, i})
+		}
 	}
-	return t, nil
+	errs := make([]error, len(jobs))
+	var next atomic.Int64
+	var failed atomic.Bool
+	var wg sync.WaitGroup
+	for range min(openers, len(jobs)) {
+		wg.Go(func() {
+			for !failed.Load() {
+				n := int(next.Add(1)) - 1
+				if n >= len(jobs) {
+					return
+				}
+				st := jobs[n].t.state.Load()
+				if st.parts[jobs[n].i], errs[n] = ts.openPart(ctx, jobs[n].t, jobs[n].i, st.cfg); errs[n] != nil {
+					failed.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	if err == nil {
+		return opened, nil
+	}
+	for _, t := range opened {
+		parts := slices.DeleteFunc(t.state.Load().parts, func(p *part) bool { return p == nil })
+		err = errors.Join(err, closeParts(parts))
+	}
+	return nil, err
 }
 
 func (ts *topics) openPart(ctx context.Context, t *topic, id int32, cfg log.TopicConfig) (*part, error) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
@@ -98,6 +99,12 @@ func (m *Message) WriteTo(w *Writer) error {
 		bufs = m.bufs[:0]
 		return nil
 	}
+	corked := false
+	defer func() {
+		if corked {
+			w.cork(false)
+		}
+	}()
 	pos := 0
 	for i := range m.cuts {
 		c := &m.cuts[i]
@@ -118,6 +125,12 @@ func (m *Message) WriteTo(w *Writer) error {
 			}
 			bufs = append(bufs, *b)
 		default:
+			if !corked {
+				// What is before and behind the file goes out with it, not in
+				// segments of its own that wake the peer.
+				w.cork(true)
+				corked = true
+			}
 			if err := flush(); err != nil {
 				return err
 			}
@@ -137,6 +150,7 @@ func (m *Message) WriteTo(w *Writer) error {
 // dropped. It is not for concurrent use.
 type Writer struct {
 	conn  net.Conn
+	raw   syscall.RawConn // nil if conn is no socket
 	stall time.Duration
 	by    time.Time // the deadline that is set
 }
@@ -144,7 +158,13 @@ type Writer struct {
 // NewWriter returns a Writer; stall bounds how long the peer may take nothing
 // at all, 0 for no bound.
 func NewWriter(conn net.Conn, stall time.Duration) *Writer {
-	return &Writer{conn: conn, stall: stall}
+	w := &Writer{conn: conn, stall: stall}
+	if sc, ok := conn.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			w.raw = raw
+		}
+	}
+	return w
 }
 
 // arm sets the deadline of the next write, a little later than asked for, so

@@ -3,7 +3,6 @@ package wire
 import (
 	"io"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,12 +11,8 @@ import (
 // explicitly, because many responses read one file at the same time and
 // (*net.TCPConn).ReadFrom would use and move the file's own position.
 func sendFile(w *Writer, f *os.File, off, n int64) error {
-	sc, ok := w.conn.(syscall.Conn)
-	if !ok {
-		return copyFile(w, f, off, n)
-	}
-	dst, err := sc.SyscallConn()
-	if err != nil {
+	dst := w.raw
+	if dst == nil {
 		return copyFile(w, f, off, n)
 	}
 	src, err := f.SyscallConn()
@@ -58,4 +53,19 @@ func sendFile(w *Writer, f *os.File, off, n int64) error {
 		n -= int64(sent)
 	}
 	return nil
+}
+
+// cork holds back segments that are not full until it is lifted. It only saves
+// work, so an error does not matter: a connection that is gone says so itself.
+func (w *Writer) cork(on bool) {
+	if w.raw == nil {
+		return
+	}
+	v := 0
+	if on {
+		v = 1
+	}
+	_ = w.raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, v)
+	})
 }

@@ -251,7 +251,7 @@ func TestSendFileShorterThanPromised(t *testing.T) {
 	defer f.Close()
 	client, server := tcpPair(t)
 	go io.Copy(io.Discard, client)
-	if err := sendFile(&Writer{conn: server}, f, 0, sendfileMin+1); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := sendFile(NewWriter(server, 0), f, 0, sendfileMin+1); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 }
