@@ -30,9 +30,11 @@ type root struct {
 	Ledger     ledgerCmd     `cmd:"" help:"Compare what the simulator wrote with what arrived."`
 	Agent      agentCmd      `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
 	Broker     brokerCmd     `cmd:"" help:"Run a Kafka broker."`
-	Topics     topicsCmd     `cmd:"" help:"Create, list, describe and delete topics."`
+	Topics     topicsCmd     `cmd:"" help:"Create, list, describe, alter and delete topics, and their records."`
 	Produce    produceCmd    `cmd:"" help:"Send lines to a topic."`
 	Consume    consumeCmd    `cmd:"" help:"Show a topic's records."`
+	Groups     groupsCmd     `cmd:"" help:"List, describe and delete consumer groups; reset their offsets."`
+	Configs    configsCmd    `cmd:"" help:"Show and change settings of topics, brokers and groups."`
 	Check      checkCmd      `cmd:"" help:"Validate agent files without starting anything."`
 	Components componentsCmd `cmd:"" help:"List component types and their properties."`
 	Sim        simCmd        `cmd:"" help:"Write the smart-car logs of the pilot."`
@@ -78,8 +80,11 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	env := &Env{Ctx: ctx, Stdin: stdin, Stdout: stdout, Stderr: stderr}
 
 	name := trimProgramName(args[0])
-	if run, ok := aliases()[name]; ok {
-		return report(env, run(env, args[1:]))
+	if name == "flume-ng" {
+		return report(env, flumeNG(env, args[1:]))
+	}
+	if t, ok := kafkaTools()[name]; ok {
+		return report(env, t.run(env, name, args[1:]))
 	}
 	if strings.HasPrefix(name, "kafka-") {
 		return report(env, kafkaElse(name))
@@ -150,17 +155,6 @@ func report(env *Env, err error) int {
 	}
 	fmt.Fprintf(env.Stderr, "sluice: %v\n", err)
 	return ExitFailed
-}
-
-// aliases maps the other names of the binary (a symlink is enough) to what
-// runs then.
-func aliases() map[string]func(env *Env, args []string) error {
-	return map[string]func(env *Env, args []string) error{
-		"flume-ng":               flumeNG,
-		"kafka-topics":           kafkaTopics,
-		"kafka-console-producer": kafkaConsoleProducer,
-		"kafka-console-consumer": kafkaConsoleConsumer,
-	}
 }
 
 // trimProgramName is the base name without the .sh or .exe of the original.

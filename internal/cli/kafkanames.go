@@ -1,34 +1,67 @@
 package cli
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/suggest"
 )
 
-// The binary called as kafka-topics, kafka-console-producer or
-// kafka-console-consumer takes the command line of Apache Kafka's tools: one
-// dash or two, VALUE after a blank or an equals sign.
+// The binary called by the name of one of Apache Kafka's tools takes that
+// tool's command line, one dash or two, VALUE after a blank or an equals sign,
+// and writes what it writes on the standard output.
+
+// kafkaTool is one of Kafka's tools.
+type kafkaTool struct {
+	run  func(env *Env, tool string, args []string) error
+	does string // for --help
+	ours string // the command of sluice that does the same
+}
+
+func kafkaTools() map[string]kafkaTool {
+	return map[string]kafkaTool{
+		"kafka-topics":              {kafkaTopics, "creates, lists, describes, alters and deletes topics", "topics"},
+		"kafka-console-producer":    {kafkaConsoleProducer, "sends lines to a topic", "produce"},
+		"kafka-console-consumer":    {kafkaConsoleConsumer, "shows a topic's records", "consume"},
+		"kafka-consumer-groups":     {kafkaConsumerGroups, "lists, describes and deletes groups, and resets their offsets", "groups"},
+		"kafka-groups":              {kafkaGroups, "lists groups", "groups"},
+		"kafka-configs":             {kafkaConfigs, "shows and changes settings of topics, brokers and groups", "configs"},
+		"kafka-get-offsets":         {kafkaGetOffsets, "shows offsets of partitions", "topics offsets"},
+		"kafka-delete-records":      {kafkaDeleteRecords, "deletes records below an offset", "topics delete-records"},
+		"kafka-log-dirs":            {kafkaLogDirs, "shows the size of partitions", "topics describe"},
+		"kafka-broker-api-versions": {kafkaBrokerAPIVersions, "shows what a broker serves", ""},
+		"kafka-cluster":             {kafkaCluster, "shows the cluster's id and its brokers", ""},
+		"kafka-run-class":           {kafkaRunClass, "runs a tool by the name of its class", ""},
+	}
+}
 
 // kafkaOpt declares one option of such a tool.
 type kafkaOpt struct {
 	value    bool   // takes a value
 	optional string // what it is when the value is left out, if it may be
-	ignore   string
+	ignore   string // why it does nothing
+	instead  string // what to write, for one that Kafka no longer has
+	same     string // the option that it is another name of
 }
 
 // noEffect is an option that is accepted and does nothing, and why.
 func noEffect(value bool, why string) kafkaOpt { return kafkaOpt{value: value, ignore: why} }
+
+// gone is an option that older versions of Kafka had.
+func gone(value bool, instead string) kafkaOpt { return kafkaOpt{value: value, instead: instead} }
+
+// alias is another name of an option.
+func alias(of string) kafkaOpt { return kafkaOpt{value: true, same: of} }
 
 var (
 	optFlag  = kafkaOpt{}
@@ -59,26 +92,21 @@ func (a kafkaArgs) int(name string, def int64) (int64, error) {
 	return n, nil
 }
 
-// pairs splits the NAME=VALUE values of an option, which may have a second name.
-func (a kafkaArgs) pairs(names ...string) (map[string]string, error) {
-	m := map[string]string{}
-	for _, name := range names {
-		for _, v := range a[name] {
-			k, val, ok := strings.Cut(v, "=")
-			if !ok {
-				return nil, usageError(fmt.Errorf("--%s %s: want NAME=VALUE", name, v))
-			}
-			m[k] = val
-		}
-	}
-	return m, nil
-}
-
-func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string) (kafkaArgs, error) {
+// parseKafka reads a command line. What is no option goes to positional, if
+// that is not nil.
+func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string, positional *[]string) (kafkaArgs, error) {
 	got := kafkaArgs{}
+	if len(args) == 0 {
+		printKafkaHelp(env.Stderr, tool, opts)
+		return nil, &exitError{Code: ExitUsage}
+	}
 	for i := 0; i < len(args); i++ {
 		name, value, joined := strings.Cut(args[i], "=")
 		short := strings.TrimPrefix(strings.TrimPrefix(name, "-"), "-")
+		if (short == name || short == "") && positional != nil {
+			*positional = append(*positional, args[i])
+			continue
+		}
 		if short == name || short == "" {
 			return nil, usageError(fmt.Errorf("%s: %q is not an option; known are %s", tool, args[i], knownOpts(opts)))
 		}
@@ -89,7 +117,7 @@ func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string) 
 			}
 			return nil, usageError(fmt.Errorf("%s: --zookeeper is gone, here as in Kafka since 3.0: name the broker instead, with --bootstrap-server %s", tool, brokerInstead(value)))
 		case "help":
-			printKafkaHelp(env, tool, opts)
+			printKafkaHelp(env.Stdout, tool, opts)
 			return nil, &exitError{Code: ExitOK}
 		case "version":
 			fmt.Fprintln(env.Stdout, versionLine())
@@ -97,7 +125,14 @@ func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string) 
 		}
 		o, ok := opts[short]
 		if !ok {
-			return nil, usageError(fmt.Errorf("%s: option --%s is not there; known are %s", tool, short, knownOpts(opts)))
+			hint := suggest.Hint(short, slices.Collect(maps.Keys(opts)))
+			if hint != "" {
+				hint += "; "
+			}
+			return nil, usageError(fmt.Errorf("%s: option --%s is not there; %sknown are %s", tool, short, hint, knownOpts(opts)))
+		}
+		if o.instead != "" {
+			return nil, usageError(fmt.Errorf("%s: --%s is gone, here as in Kafka 4: %s", tool, short, o.instead))
 		}
 		switch {
 		case o.value && !joined:
@@ -117,13 +152,22 @@ func parseKafka(env *Env, tool string, opts map[string]kafkaOpt, args []string) 
 			fmt.Fprintf(env.Stderr, "%s: --%s has no effect: %s\n", tool, short, o.ignore)
 			continue
 		}
+		if o.same != "" {
+			fmt.Fprintf(env.Stderr, "%s: --%s is an old name: write --%s\n", tool, short, o.same)
+			short = o.same
+		}
 		got[short] = append(got[short], value)
 	}
 	return got, nil
 }
 
 func knownOpts(opts map[string]kafkaOpt) string {
-	names := slices.Sorted(maps.Keys(opts))
+	var names []string
+	for _, n := range slices.Sorted(maps.Keys(opts)) {
+		if opts[n].instead == "" {
+			names = append(names, n)
+		}
+	}
 	return "--" + strings.Join(names, ", --")
 }
 
@@ -142,9 +186,10 @@ func brokerInstead(zookeeper string) string {
 	return net.JoinHostPort(host, "9092")
 }
 
-func printKafkaHelp(env *Env, tool string, opts map[string]kafkaOpt) {
-	fmt.Fprintf(env.Stdout, "%s, answered by sluice, takes these options of Apache Kafka's tool:\n\n", tool)
-	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+func printKafkaHelp(out io.Writer, tool string, opts map[string]kafkaOpt) {
+	t := kafkaTools()[tool]
+	fmt.Fprintf(out, "%s, answered by sluice, %s. It takes these options of Apache Kafka's tool:\n\n", tool, t.does)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, name := range slices.Sorted(maps.Keys(opts)) {
 		o := opts[name]
 		line := "  --" + name
@@ -154,279 +199,157 @@ func printKafkaHelp(env *Env, tool string, opts map[string]kafkaOpt) {
 		case o.value:
 			line += " VALUE"
 		}
-		if o.ignore != "" {
+		switch {
+		case o.ignore != "":
 			line += "\tno effect: " + o.ignore
+		case o.instead != "":
+			line += "\tgone: " + o.instead
+		case o.same != "":
+			line += "\told name of --" + o.same
 		}
 		fmt.Fprintln(w, line)
 	}
 	w.Flush()
-	fmt.Fprintf(env.Stdout, "\nOne dash will do for two. What sluice itself offers: sluice %s --help\n",
-		map[string]string{"kafka-topics": "topics", "kafka-console-producer": "produce", "kafka-console-consumer": "consume"}[tool])
+	fmt.Fprintln(out, "\nOne dash will do for two.")
+	if t.ours != "" {
+		fmt.Fprintf(out, "What sluice itself offers: sluice %s --help\n", t.ours)
+	}
 }
 
-// kafkaElse answers to the names of Kafka's other tools.
+// kafkaElse answers to the names of Kafka's programs that are not here.
 func kafkaElse(name string) error {
-	return usageError(fmt.Errorf("called as %s: of Kafka's tools there are kafka-topics, kafka-console-producer and kafka-console-consumer; Apache Kafka's own %s works with this broker", name, name))
+	const theirs = "Apache Kafka's own tool works with this broker"
+	what := map[string]string{
+		"kafka-server-start":               "start the broker with: sluice broker --data DIR (sluice broker --help)",
+		"kafka-server-stop":                "stop the broker with a signal: kill -TERM and the process id that DIR/lock holds",
+		"kafka-storage":                    "there is nothing to format: sluice broker --data DIR makes its directory itself",
+		"kafka-metadata-quorum":            "there is no quorum of controllers: the broker keeps its own metadata",
+		"kafka-metadata-shell":             "there is no metadata log: topics are in topics.json of the data directory",
+		"kafka-features":                   "there are no features to raise: the data directory has one format version",
+		"kafka-leader-election":            "there is one broker, which leads every partition",
+		"kafka-preferred-replica-election": "there is one broker, which leads every partition",
+		"kafka-reassign-partitions":        "there is one broker, which has every partition",
+		"kafka-replica-verification":       "there is one replica of every partition",
+		"kafka-acls":                       "there are no ACLs",
+		"kafka-delegation-tokens":          "there are no delegation tokens",
+		"kafka-transactions":               "there are no transactions",
+		"kafka-share-groups":               "there are no share groups",
+		"kafka-console-share-consumer":     "there are no share groups; kafka-console-consumer reads a topic",
+		"kafka-share-consumer-perf-test":   "there are no share groups",
+		"kafka-client-metrics":             "there are no client metrics: the broker's are at sluice broker --metrics HOST:PORT",
+		"kafka-jmx":                        "there is no JMX: metrics are at sluice broker --metrics HOST:PORT",
+		"kafka-mirror-maker":               "MirrorMaker 1 is gone, here as in Kafka 4: an agent with a Kafka source and a Kafka sink copies topics (sluice agent)",
+		"kafka-producer-perf-test":         theirs,
+		"kafka-consumer-perf-test":         theirs,
+		"kafka-e2e-latency":                theirs,
+		"kafka-verifiable-producer":        theirs,
+		"kafka-verifiable-consumer":        theirs,
+		"kafka-streams-application-reset":  theirs + "; sluice groups reset sets the offsets of a group",
+	}[name]
+	if what == "" {
+		what = "no tool of this name is known here"
+	}
+	return usageError(fmt.Errorf("called as %s: %s; of Kafka's tools there are %s", name, what, strings.Join(slices.Sorted(maps.Keys(kafkaTools())), ", ")))
 }
 
-// broker finds the broker's address; there is no default, as in Kafka.
-func (a kafkaArgs) broker(tool string, names ...string) (kafkaFlags, error) {
-	for _, n := range names {
-		if a.has(n) {
-			return kafkaFlags{Bootstrap: a[n], Timeout: 10 * time.Second, option: "--" + n}, nil
-		}
-	}
-	return kafkaFlags{}, usageError(fmt.Errorf("%s: no broker is given: --%s HOST:9092", tool, names[0]))
+// kafkaClasses are the tools by the names of their classes, old and new.
+var kafkaClasses = map[string]string{
+	"kafka.admin.TopicCommand": "kafka-topics", "kafka.tools.ConsoleProducer": "kafka-console-producer", "kafka.tools.ConsoleConsumer": "kafka-console-consumer",
+	"kafka.admin.ConsumerGroupCommand": "kafka-consumer-groups", "kafka.admin.ConfigCommand": "kafka-configs", "kafka.tools.GetOffsetShell": "kafka-get-offsets",
+	"kafka.admin.DeleteRecordsCommand": "kafka-delete-records", "kafka.admin.LogDirsCommand": "kafka-log-dirs",
+	"kafka.admin.BrokerApiVersionsCommand": "kafka-broker-api-versions", "kafka.tools.ClusterTool": "kafka-cluster",
+	"org.apache.kafka.tools.TopicCommand": "kafka-topics", "org.apache.kafka.tools.ConsoleProducer": "kafka-console-producer", "org.apache.kafka.tools.consumer.ConsoleConsumer": "kafka-console-consumer",
+	"org.apache.kafka.tools.consumer.group.ConsumerGroupCommand": "kafka-consumer-groups", "org.apache.kafka.tools.GroupsCommand": "kafka-groups", "org.apache.kafka.tools.GetOffsetShell": "kafka-get-offsets",
+	"org.apache.kafka.tools.DeleteRecordsCommand": "kafka-delete-records", "org.apache.kafka.tools.LogDirsCommand": "kafka-log-dirs",
+	"org.apache.kafka.tools.BrokerApiVersionsCommand": "kafka-broker-api-versions", "org.apache.kafka.tools.ClusterTool": "kafka-cluster",
 }
 
-const (
-	oneConfigFile = "settings from a file are not read; what is needed has an option"
-	javaSettings  = "the Java client's settings do not apply here"
-)
-
-func kafkaTopics(env *Env, args []string) error {
-	const tool = "kafka-topics"
-	a, err := parseKafka(env, tool, map[string]kafkaOpt{
-		"bootstrap-server": optValue, "create": optFlag, "list": optFlag, "describe": optFlag, "delete": optFlag, "alter": optFlag,
-		"topic": optValue, "partitions": optValue, "replication-factor": optValue, "config": optValue,
-		"if-not-exists": optFlag, "if-exists": optFlag, "exclude-internal": optFlag, "force": optFlag,
-		"command-config": noEffect(true, oneConfigFile),
-	}, args)
-	if err != nil {
-		return err
+func kafkaRunClass(env *Env, tool string, args []string) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return usageError(fmt.Errorf("%s: the name of a class comes first; known are %s", tool, strings.Join(slices.Sorted(maps.Keys(kafkaClasses)), ", ")))
 	}
-	var action string
-	for _, act := range []string{"create", "list", "describe", "delete", "alter"} {
+	name := kafkaClasses[args[0]]
+	if name == "" {
+		return usageError(fmt.Errorf("%s: Java classes cannot be loaded, and %s is none of those that have an equal here: %s", tool, args[0], strings.Join(slices.Sorted(maps.Keys(kafkaClasses)), ", ")))
+	}
+	return kafkaTools()[name].run(env, name, args[1:])
+}
+
+// one returns which of the actions is asked for; there must be one.
+func (a kafkaArgs) one(tool string, actions ...string) (string, error) {
+	var is []string
+	for _, act := range actions {
 		if a.has(act) {
-			if action != "" {
-				return usageError(fmt.Errorf("%s: give one of --create, --list, --describe, --delete and --alter", tool))
-			}
-			action = act
+			is = append(is, act)
 		}
 	}
-	f, err := a.broker(tool, "bootstrap-server")
-	if err != nil {
-		return err
+	if len(is) != 1 {
+		return "", usageError(fmt.Errorf("%s: give one of --%s", tool, strings.Join(actions, ", --")))
 	}
-	topic := a.last("topic", "")
-	if topic == "" && (action == "create" || action == "delete" || action == "alter") {
-		return usageError(fmt.Errorf("%s: --%s needs --topic NAME", tool, action))
-	}
-	parts, err := a.int("partitions", -1)
-	if err != nil {
-		return err
-	}
-	replicas, err := a.int("replication-factor", -1)
-	if err != nil {
-		return err
-	}
-	configs, err := a.pairs("config")
-	if err != nil {
-		return err
-	}
-	switch action {
-	case "create":
-		return (&topicsCreateCmd{kafkaFlags: f, Names: []string{topic}, Partitions: int32(parts), Replication: int16(replicas), Config: configs, IfNotExists: a.has("if-not-exists")}).Run(env)
-	case "list":
-		return (&topicsListCmd{kafkaFlags: f, Internal: !a.has("exclude-internal")}).Run(env)
-	case "delete":
-		return (&topicsDeleteCmd{kafkaFlags: f, Names: []string{topic}, IfExists: a.has("if-exists")}).Run(env)
-	case "alter":
-		return growTopic(env, f, topic, int(parts))
-	case "describe":
-		return kafkaDescribe(env, f, a[`topic`])
-	}
-	return usageError(fmt.Errorf("%s: give one of --create, --list, --describe, --delete and --alter", tool))
+	return is[0], nil
 }
 
-func growTopic(env *Env, f kafkaFlags, topic string, partitions int) error {
-	if partitions < 1 {
-		return usageError(errors.New("kafka-topics: --alter needs --partitions N, a number above the present one"))
+// only refuses options that the action has no use for.
+func (a kafkaArgs) only(tool, option string, actions ...string) error {
+	if !a.has(option) || slices.ContainsFunc(actions, a.has) {
+		return nil
 	}
-	cl, ctx, done, err := f.session(env.Ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	rs, err := kadm.NewClient(cl).UpdatePartitions(ctx, partitions, topic)
-	if err != nil {
-		return fmt.Errorf("add partitions: %w", err)
-	}
-	if r := rs[topic]; r.Err != nil {
-		return fmt.Errorf("add partitions to topic %s: %w", topic, brokerError(r.Err, r.ErrMessage))
-	}
-	return nil
+	return usageError(fmt.Errorf("%s: --%s is for --%s", tool, option, strings.Join(actions, " and --")))
 }
 
-// kafkaDescribe prints the lines that scripts around kafka-topics read.
-func kafkaDescribe(env *Env, f kafkaFlags, topics []string) error {
-	cl, ctx, done, err := f.session(env.Ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	adm := kadm.NewClient(cl)
-	ts, err := adm.ListTopicsWithInternal(ctx, topics...)
-	if err != nil {
-		return fmt.Errorf("describe topics: %w", err)
-	}
-	for _, t := range ts.Sorted() {
-		if errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
-			return fmt.Errorf("topic %s does not exist; --list shows what there is", t.Topic)
+// broker finds the broker's address, which must be given, as in Kafka, and the
+// client's properties.
+func (a kafkaArgs) broker(tool string, names ...string) (kafkaFlags, error) {
+	f := kafkaFlags{Timeout: 10 * time.Second, CommandConfig: a.last("command-config", ""), CommandProperty: a["command-property"]}
+	if ms, err := a.int("timeout", 0); tool == "kafka-consumer-groups" && (err != nil || ms > 0) {
+		if err != nil {
+			return f, err
 		}
-		if t.Err != nil {
-			return fmt.Errorf("describe topic %s: %w", t.Topic, t.Err)
+		f.Timeout = time.Duration(ms) * time.Millisecond
+	}
+	for _, n := range append([]string{"bootstrap-server"}, names...) {
+		if a.has(n) {
+			f.Bootstrap, f.option = a[n][len(a[n])-1:], "--"+n
+			return f, nil
 		}
 	}
-	own, err := ownConfigs(ctx, adm, ts.Names())
-	if err != nil {
-		return err
-	}
-	ids := func(ns []int32) string {
-		s := make([]string, len(ns))
-		for i, n := range ns {
-			s[i] = strconv.Itoa(int(n))
-		}
-		return strings.Join(s, ",")
-	}
-	for _, t := range ts.Sorted() {
-		fmt.Fprintf(env.Stdout, "Topic: %s\tTopicId: %s\tPartitionCount: %d\tReplicationFactor: %d\tConfigs: %s\n",
-			t.Topic, topicIDText(t.ID), len(t.Partitions), t.Partitions.NumReplicas(), strings.Join(own[t.Topic], ","))
-		for _, p := range t.Partitions.Sorted() {
-			fmt.Fprintf(env.Stdout, "\tTopic: %s\tPartition: %d\tLeader: %d\tReplicas: %s\tIsr: %s\n", t.Topic, p.Partition, p.Leader, ids(p.Replicas), ids(p.ISR))
-		}
-	}
-	return nil
+	return f, usageError(fmt.Errorf("%s: no broker is given: --bootstrap-server HOST:9092", tool))
 }
 
-func kafkaConsoleProducer(env *Env, args []string) error {
-	const tool = "kafka-console-producer"
-	const batching = "batches are sent as fast as the broker takes them"
-	a, err := parseKafka(env, tool, map[string]kafkaOpt{
-		"bootstrap-server": optValue, "broker-list": optValue, "topic": optValue,
-		"property": optValue, "reader-property": optValue, "request-required-acks": optValue,
-		"compression-codec": {value: true, optional: "gzip"},
-		"sync":              noEffect(false, batching), "batch-size": noEffect(true, batching), "timeout": noEffect(true, batching),
-		"message-send-max-retries":   noEffect(true, "records are sent until they are acknowledged"),
-		"producer-property":          noEffect(true, javaSettings),
-		"command-property":           noEffect(true, javaSettings),
-		"max-block-ms":               noEffect(true, javaSettings),
-		"request-timeout-ms":         noEffect(true, javaSettings),
-		"retry-backoff-ms":           noEffect(true, javaSettings),
-		"socket-buffer-size":         noEffect(true, javaSettings),
-		"metadata-expiry-ms":         noEffect(true, javaSettings),
-		"max-memory-bytes":           noEffect(true, javaSettings),
-		"max-partition-memory-bytes": noEffect(true, javaSettings),
-		"producer.config":            noEffect(true, oneConfigFile),
-		"command-config":             noEffect(true, oneConfigFile),
-		"reader-config":              noEffect(true, oneConfigFile),
-		"line-reader":                noEffect(true, "Java classes cannot be loaded; a record is a line"),
-	}, args)
-	if err != nil {
-		return err
+// options adds what every tool takes that talks to a broker.
+func options(own map[string]kafkaOpt) map[string]kafkaOpt {
+	all := map[string]kafkaOpt{
+		"bootstrap-server": optValue, "broker-list": alias("bootstrap-server"), "command-config": optValue,
+		"bootstrap-controller": gone(true, "there are no controllers here; write --bootstrap-server HOST:9092"),
 	}
-	c := produceCmd{Topic: a.last("topic", ""), Partition: -1, Compression: "none", Acks: "all"}
-	if c.kafkaFlags, err = a.broker(tool, "bootstrap-server", "broker-list"); err != nil {
-		return err
-	}
-	if c.Topic == "" {
-		return usageError(fmt.Errorf("%s: --topic NAME is missing", tool))
-	}
-	props, err := a.pairs("property", "reader-property")
-	if err != nil {
-		return err
-	}
-	if props["parse.key"] == "true" {
-		c.KeySeparator = "\t"
-		if s, ok := props["key.separator"]; ok {
-			c.KeySeparator = s
-		}
-	}
-	ignoredProperties(env, tool, props, "parse.key", "key.separator")
-	switch acks := a.last("request-required-acks", "all"); acks {
-	case "all", "-1":
-	case "0", "1":
-		c.Acks = acks
-	default:
-		return usageError(fmt.Errorf("%s: --request-required-acks %s: want all, -1, 0 or 1", tool, acks))
-	}
-	switch codec := a.last("compression-codec", "none"); codec {
-	case "none", "gzip", "snappy", "lz4", "zstd":
-		c.Compression = codec
-	default:
-		return usageError(fmt.Errorf("%s: --compression-codec %s: want none, gzip, snappy, lz4 or zstd", tool, codec))
-	}
-	_, err = c.send(env)
-	return err
+	maps.Copy(all, own)
+	return all
 }
 
-func kafkaConsoleConsumer(env *Env, args []string) error {
-	const tool = "kafka-console-consumer"
-	const java = "Java classes cannot be loaded; values are written as they are"
-	a, err := parseKafka(env, tool, map[string]kafkaOpt{
-		"bootstrap-server": optValue, "topic": optValue, "from-beginning": optFlag, "partition": optValue, "offset": optValue,
-		"max-messages": optValue, "timeout-ms": optValue, "group": optValue,
-		"property": optValue, "formatter-property": optValue,
-		"new-consumer":          noEffect(false, "there is no other"),
-		"enable-systest-events": noEffect(false, "it is for Kafka's own tests"),
-		"skip-message-on-error": noEffect(false, "nothing is decoded that could fail"),
-		"consumer-property":     noEffect(true, javaSettings+"; --group sets the group"),
-		"command-property":      noEffect(true, javaSettings+"; --group sets the group"),
-		"consumer.config":       noEffect(true, oneConfigFile),
-		"command-config":        noEffect(true, oneConfigFile),
-		"formatter-config":      noEffect(true, oneConfigFile),
-		"formatter":             noEffect(true, java),
-		"key-deserializer":      noEffect(true, java),
-		"value-deserializer":    noEffect(true, java),
-		"isolation-level":       noEffect(true, "there are no transactions"),
-	}, args)
+// topicFilter is Kafka's --topic: regular expressions with commas between,
+// which match whole names.
+type topicFilter struct{ re *regexp.Regexp }
+
+func newTopicFilter(tool, option, s string) (topicFilter, error) {
+	s = strings.Trim(strings.NewReplacer(",", "|", " ", "").Replace(strings.TrimSpace(s)), `"'`)
+	re, err := regexp.Compile("^(?:" + s + ")$")
 	if err != nil {
-		return err
+		return topicFilter{}, usageError(fmt.Errorf("%s: --%s %s is no regular expression: %w", tool, option, s, err))
 	}
-	c := consumeCmd{Topic: a.last("topic", ""), FromBeginning: a.has("from-beginning"), Group: a.last("group", "")}
-	if c.kafkaFlags, err = a.broker(tool, "bootstrap-server"); err != nil {
-		return err
-	}
-	if c.Topic == "" {
-		return usageError(fmt.Errorf("%s: --topic NAME is missing", tool))
-	}
-	var part, most, idle int64
-	for _, v := range []struct {
-		to   *int64
-		name string
-		def  int64
-	}{{&part, "partition", -1}, {&most, "max-messages", 0}, {&idle, "timeout-ms", 0}} {
-		if *v.to, err = a.int(v.name, v.def); err != nil {
-			return err
-		}
-	}
-	c.Partition, c.MaxMessages, c.IdleTimeout, c.Offset = int32(part), int(most), time.Duration(idle)*time.Millisecond, -1
-	switch off := a.last("offset", "latest"); off {
-	case "latest":
-	case "earliest":
-		c.FromBeginning = true
-	default:
-		if c.Offset, err = strconv.ParseInt(off, 10, 64); err != nil || c.Offset < 0 {
-			return usageError(fmt.Errorf("%s: --offset %s: want earliest, latest or a number", tool, off))
-		}
-	}
-	props, err := a.pairs("property", "formatter-property")
-	if err != nil {
-		return err
-	}
-	c.Keys = props["print.key"] == "true"
-	ignoredProperties(env, tool, props, "print.key")
-	n, err := c.show(env)
-	if err == nil || errors.Is(err, context.Canceled) {
-		fmt.Fprintf(env.Stderr, "Processed a total of %d messages\n", n)
-	}
-	return err
+	return topicFilter{re}, nil
 }
 
-func ignoredProperties(env *Env, tool string, props map[string]string, known ...string) {
-	for _, k := range slices.Sorted(maps.Keys(props)) {
-		if !slices.Contains(known, k) {
-			fmt.Fprintf(env.Stderr, "%s: --property %s has no effect; known are %s\n", tool, k, strings.Join(known, ", "))
-		}
-	}
+func (f topicFilter) match(name string) bool { return f.re == nil || f.re.MatchString(name) }
+
+// internalTopic reports whether a topic is the broker's own.
+func internalTopic(name string) bool {
+	return name == "__consumer_offsets" || name == "__transaction_state" || name == "__share_group_state"
 }
+
+func clientProperty(k, v string) component.Property { return component.Property{Key: k, Value: v} }
+
+// orDash is the text of a column that may be empty.
+func orDash(s string) string { return cmp.Or(s, "-") }
+
+// kafkaSays is an error in the words of Kafka's tool, which scripts look for.
+func kafkaSays(format string, args ...any) error { return fmt.Errorf(format, args...) }

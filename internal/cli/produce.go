@@ -7,20 +7,33 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
 type produceCmd struct {
 	kafkaFlags
 	Topic        string            `arg:"" help:"Topic to produce to."`
-	Partition    int32             `default:"-1" placeholder:"N" help:"Partition to produce to; -1 spreads by key, or over all."`
+	Format       string            `default:"text" enum:"text,json" placeholder:"FORMAT" help:"What a line is. text: a record's value. json: an object as consume --format json writes it, with key, value, headers, timestamp and partition, all but the value optional. Default: text."`
+	Partition    int32             `default:"-1" placeholder:"N" help:"Partition to produce to; -1 spreads by key, or over all. Default: -1."`
+	Key          *string           `placeholder:"TEXT" help:"Key of every record."`
 	KeySeparator string            `placeholder:"TEXT" help:"What is before its first occurrence in a line is the record's key."`
-	Acks         string            `default:"all" enum:"all,1,0" help:"Acknowledgements to wait for: all, 1 or 0."`
-	Compression  string            `default:"none" enum:"none,gzip,snappy,lz4,zstd" help:"Codec: none, gzip, snappy, lz4 or zstd."`
 	Header       map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"Header of every record. May be repeated."`
+	Timestamp    string            `placeholder:"TIME" help:"Time of every record: milliseconds since 1970 or 2026-01-31T12:00:00. Without it, the time of sending."`
+	Acks         string            `placeholder:"N" help:"Acknowledgements to wait for: all (-1), 1 or 0. Default: all."`
+	Compression  string            `placeholder:"CODEC" help:"Codec: none, gzip, snappy, lz4 or zstd. Default: none."`
+	Idempotence  *bool             `negatable:"" help:"Have the broker drop what arrives twice because it was sent again. Default: with acks=all."`
+	Sync         bool              `help:"Send a record only after the one before was acknowledged."`
+
+	lines *lineFormat // of kafka-console-producer
+	role  []component.Property
 }
 
 func (c *produceCmd) Help() string {
@@ -35,24 +48,127 @@ func (c *produceCmd) Run(env *Env) error {
 	return err
 }
 
+// properties turns the command's own flags into the properties they stand for.
+func (c *produceCmd) properties() error {
+	add := func(k, v string) { c.own = append(c.own, component.Property{Key: k, Value: v}) }
+	switch c.Acks {
+	case "":
+	case "all", "-1", "0", "1":
+		add("acks", c.Acks)
+	default:
+		return fmt.Errorf("--acks %s: want all, 1 or 0", c.Acks)
+	}
+	switch c.Compression {
+	case "":
+	case "none", "gzip", "snappy", "lz4", "zstd":
+		add("compression.type", c.Compression)
+	default:
+		return fmt.Errorf("--compression %s: want none, gzip, snappy, lz4 or zstd", c.Compression)
+	}
+	if c.Idempotence != nil {
+		add("enable.idempotence", strconv.FormatBool(*c.Idempotence))
+	}
+	return nil
+}
+
+// dialProducer connects with Kafka's defaults for a producer: acks=all and, if
+// nothing speaks against it, idempotence.
+func (c *produceCmd) dialProducer(env *Env) (*kgo.Client, error) {
+	if err := c.properties(); err != nil {
+		return nil, usageError(err)
+	}
+	defaults := append([]component.Property{{Key: "acks", Value: "all"}}, c.role...)
+	props, err := c.kafkaFlags.properties(defaults...)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	acks, idempotence := "", ""
+	for _, p := range props {
+		switch p.Key {
+		case "acks":
+			acks = strings.TrimSpace(p.Value)
+		case "enable.idempotence":
+			idempotence = p.Value
+		}
+	}
+	if idempotence == "" && (acks == "all" || acks == "-1") {
+		defaults = append(defaults, component.Property{Key: "enable.idempotence", Value: "true"})
+	}
+	conf, err := c.client(env, kafkaconf.Produce, defaults...)
+	if err != nil {
+		return nil, err
+	}
+	opts := []kgo.Opt{kgo.DefaultProduceTopic(c.Topic), kgo.RecordDeliveryTimeout(c.Timeout)}
+	if c.Partition >= 0 || c.Format == "json" {
+		opts = append(opts, kgo.RecordPartitioner(chosenPartition{kgo.StickyKeyPartitioner(nil)}))
+	}
+	return c.dial(env.Ctx, conf, opts...)
+}
+
+// chosenPartition honours a partition that a record has already, which is
+// anyPartition where it has none.
+type chosenPartition struct{ kgo.Partitioner }
+
+const anyPartition = -1
+
+func (p chosenPartition) ForTopic(topic string) kgo.TopicPartitioner {
+	return chosenTopicPartition{p.Partitioner.ForTopic(topic)}
+}
+
+type chosenTopicPartition struct{ kgo.TopicPartitioner }
+
+func (p chosenTopicPartition) RequiresConsistency(r *kgo.Record) bool {
+	return r.Partition != anyPartition || p.TopicPartitioner.RequiresConsistency(r)
+}
+
+func (p chosenTopicPartition) Partition(r *kgo.Record, n int) int {
+	if r.Partition != anyPartition {
+		return int(r.Partition) // beyond n the record fails
+	}
+	return p.TopicPartitioner.Partition(r, n)
+}
+
+// record makes a record of a line.
+func (c *produceCmd) record(b []byte, headers []kgo.RecordHeader, at time.Time) (*kgo.Record, error) {
+	if c.lines != nil {
+		r, err := c.lines.record(b)
+		if err != nil {
+			return nil, fmt.Errorf("is no record: %w", err)
+		}
+		return r, nil
+	}
+	r := &kgo.Record{Value: b, Headers: headers, Partition: c.Partition, Timestamp: at}
+	if c.Key != nil {
+		r.Key = []byte(*c.Key)
+	}
+	if c.Format == "json" {
+		if err := parseJSONRecord(b, r); err != nil {
+			return nil, fmt.Errorf("is no record: %w", err)
+		}
+		return r, nil
+	}
+	if c.KeySeparator != "" {
+		key, value, ok := strings.Cut(string(b), c.KeySeparator)
+		if !ok {
+			return nil, fmt.Errorf("has no %q between key and value", c.KeySeparator)
+		}
+		r.Key, r.Value = []byte(key), []byte(value)
+	}
+	return r, nil
+}
+
 // send produces the standard input's lines and returns how many were
 // acknowledged.
 func (c *produceCmd) send(env *Env) (int, error) {
-	codec := map[string]kgo.CompressionCodec{
-		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
-		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
-	}[c.Compression]
-	opts := []kgo.Opt{kgo.AllowAutoTopicCreation(), kgo.ProducerBatchCompression(codec), kgo.DefaultProduceTopic(c.Topic), kgo.RecordDeliveryTimeout(c.Timeout)}
-	switch c.Acks {
-	case "0":
-		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
-	case "1":
-		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
+	var at time.Time
+	if c.Timestamp != "" {
+		ms, err := offsetTime(c.Timestamp, time.Now())
+		if err != nil || ms < 0 {
+			return 0, usageError(fmt.Errorf("--timestamp %s: want milliseconds since 1970 or a date with a time", c.Timestamp))
+		}
+		at = time.UnixMilli(ms)
 	}
-	if c.Partition >= 0 {
-		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	}
-	cl, err := c.dial(env.Ctx, opts...)
+	cl, err := c.dialProducer(env)
 	if err != nil {
 		return 0, err
 	}
@@ -88,16 +204,17 @@ func (c *produceCmd) send(env *Env) (int, error) {
 		if err != nil {
 			break
 		}
-		r := &kgo.Record{Value: b, Headers: headers, Partition: max(c.Partition, 0)}
-		if c.KeySeparator != "" {
-			key, value, ok := strings.Cut(string(b), c.KeySeparator)
-			if !ok {
-				bad = fmt.Errorf("line %d has no %q between key and value", line, c.KeySeparator)
-				break
-			}
-			r.Key, r.Value = []byte(key), []byte(value)
+		r, err := c.record(b, headers, at)
+		if err != nil {
+			bad = fmt.Errorf("line %d %w", line, err)
+			break
 		}
 		read++
+		if c.Sync {
+			rs := cl.ProduceSync(context.WithoutCancel(ctx), r)
+			done(r, rs.FirstErr())
+			continue
+		}
 		cl.Produce(context.WithoutCancel(ctx), r, done)
 	}
 	// After Ctrl-C what was read is still sent, within the bound.

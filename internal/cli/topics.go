@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,10 +18,13 @@ import (
 )
 
 type topicsCmd struct {
-	Create   topicsCreateCmd   `cmd:"" help:"Create topics."`
-	List     topicsListCmd     `cmd:"" help:"List topics."`
-	Describe topicsDescribeCmd `cmd:"" help:"Show partitions, offsets and settings."`
-	Delete   topicsDeleteCmd   `cmd:"" help:"Delete topics and all their records."`
+	Create        topicsCreateCmd        `cmd:"" help:"Create topics."`
+	List          topicsListCmd          `cmd:"" help:"List topics."`
+	Describe      topicsDescribeCmd      `cmd:"" help:"Show partitions, offsets and settings."`
+	Offsets       topicsOffsetsCmd       `cmd:"" help:"Show offsets: the first, the next, or that of a time."`
+	Alter         topicsAlterCmd         `cmd:"" help:"Add partitions. Settings are changed with: sluice configs set."`
+	DeleteRecords topicsDeleteRecordsCmd `cmd:"" help:"Delete the records below an offset."`
+	Delete        topicsDeleteCmd        `cmd:"" help:"Delete topics and all their records."`
 }
 
 type topicsCreateCmd struct {
@@ -31,7 +37,7 @@ type topicsCreateCmd struct {
 }
 
 func (c *topicsCreateCmd) Run(env *Env) error {
-	cl, ctx, done, err := c.session(env.Ctx)
+	cl, ctx, done, err := c.session(env)
 	if err != nil {
 		return err
 	}
@@ -65,7 +71,7 @@ type topicsListCmd struct {
 }
 
 func (c *topicsListCmd) Run(env *Env) error {
-	cl, ctx, done, err := c.session(env.Ctx)
+	cl, ctx, done, err := c.session(env)
 	if err != nil {
 		return err
 	}
@@ -93,7 +99,7 @@ type topicsDescribeCmd struct {
 }
 
 func (c *topicsDescribeCmd) Run(env *Env) error {
-	cl, ctx, done, err := c.session(env.Ctx)
+	cl, ctx, done, err := c.session(env)
 	if err != nil {
 		return err
 	}
@@ -170,7 +176,7 @@ type topicsDeleteCmd struct {
 }
 
 func (c *topicsDeleteCmd) Run(env *Env) error {
-	cl, ctx, done, err := c.session(env.Ctx)
+	cl, ctx, done, err := c.session(env)
 	if err != nil {
 		return err
 	}
@@ -190,6 +196,239 @@ func (c *topicsDeleteCmd) Run(env *Env) error {
 		default:
 			errs = append(errs, fmt.Errorf("delete topic %s: %w", name, brokerError(r.Err, r.ErrMessage)))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+type topicsAlterCmd struct {
+	kafkaFlags
+	Names      []string `arg:"" name:"topic" help:"Topics to alter."`
+	Partitions int      `short:"p" required:"" placeholder:"N" help:"Number of partitions to have; more than now. Records with a key that come later may go to another partition than those before."`
+}
+
+func (c *topicsAlterCmd) Run(env *Env) error {
+	cl, ctx, done, err := c.session(env)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, name := range c.Names {
+		if _, err := c.describeTopic(ctx, cl, name); err != nil {
+			return err
+		}
+	}
+	rs, err := kadm.NewClient(cl).UpdatePartitions(ctx, c.Partitions, c.Names...)
+	if err != nil {
+		return fmt.Errorf("add partitions: %w", err)
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(rs)) {
+		if r := rs[name]; r.Err != nil {
+			errs = append(errs, fmt.Errorf("add partitions to topic %s: %w", name, brokerError(r.Err, r.ErrMessage)))
+			continue
+		}
+		fmt.Fprintf(env.Stdout, "topic %s has %d partition(s)\n", name, c.Partitions)
+	}
+	return errors.Join(errs...)
+}
+
+type topicsOffsetsCmd struct {
+	kafkaFlags
+	Names []string `arg:"" optional:"" name:"topic" help:"Topics to show; all without a name."`
+	At    string   `default:"latest" placeholder:"WHEN" help:"earliest, latest, max-timestamp (the record with the largest time), or a time: milliseconds since 1970, 2026-01-31T12:00:00, or an age such as 10m. A time gives the first record that is not older. Default: latest."`
+	JSON  bool     `help:"Write JSON, a line for each partition."`
+}
+
+func (c *topicsOffsetsCmd) Run(env *Env) error {
+	at, err := offsetTime(c.At, time.Now())
+	if err != nil {
+		return usageError(fmt.Errorf("--at: %w", err))
+	}
+	cl, ctx, done, err := c.session(env)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, name := range c.Names {
+		if _, err := c.describeTopic(ctx, cl, name); err != nil {
+			return err
+		}
+	}
+	list, err := listOffsets(ctx, kadm.NewClient(cl), at, c.Names...)
+	if err != nil {
+		return fmt.Errorf("look up offsets: %w", err)
+	}
+	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+	if !c.JSON {
+		fmt.Fprintln(w, "topic\tpartition\toffset")
+	}
+	var errs []error
+	for _, o := range sortedOffsets(list) {
+		switch {
+		case o.Err != nil:
+			errs = append(errs, fmt.Errorf("look up offset of %s-%d: %w", o.Topic, o.Partition, o.Err))
+		case c.JSON:
+			writeJSON(env.Stdout, struct {
+				Topic     string `json:"topic"`
+				Partition int32  `json:"partition"`
+				Offset    int64  `json:"offset"`
+				Timestamp int64  `json:"timestamp"`
+			}{o.Topic, o.Partition, o.Offset, o.Timestamp})
+		case o.Offset < 0:
+			fmt.Fprintf(w, "%s\t%d\tnone\n", o.Topic, o.Partition)
+		default:
+			fmt.Fprintf(w, "%s\t%d\t%d\n", o.Topic, o.Partition, o.Offset)
+		}
+	}
+	return errors.Join(append(errs, w.Flush())...)
+}
+
+// Times with a meaning of their own (ListOffsets).
+const (
+	atLatest   int64 = -1
+	atEarliest int64 = -2
+	atMaxTime  int64 = -3
+)
+
+// offsetTime reads WHEN of the offsets commands.
+func offsetTime(s string, now time.Time) (int64, error) {
+	switch s {
+	case "latest":
+		return atLatest, nil
+	case "earliest":
+		return atEarliest, nil
+	case "max-timestamp":
+		return atMaxTime, nil
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
+		return n, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d).UnixMilli(), nil
+	}
+	t, err := parseDateTime(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is none of earliest, latest, max-timestamp, milliseconds, a date with a time, and an age", s)
+	}
+	return t.UnixMilli(), nil
+}
+
+// parseDateTime reads a date with a time; without a zone it is this machine's.
+func parseDateTime(s string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999Z0700", "2006-01-02T15:04:05.999999999Z07", "2006-01-02T15:04:05.999999999"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not a date with a time: want 2026-01-31T12:00:00.000, with a zone such as +09:00 or Z, or without", s)
+}
+
+// listOffsets lists the offset at a time, or at one of its special values, of
+// every partition of the topics, or of all topics.
+func listOffsets(ctx context.Context, adm *kadm.Client, at int64, topics ...string) (kadm.ListedOffsets, error) {
+	if len(topics) == 0 {
+		ts, err := adm.ListTopics(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if topics = ts.Names(); len(topics) == 0 {
+			return nil, nil
+		}
+	}
+	switch at {
+	case atLatest:
+		return adm.ListEndOffsets(ctx, topics...)
+	case atEarliest:
+		return adm.ListStartOffsets(ctx, topics...)
+	case atMaxTime:
+		return adm.ListMaxTimestampOffsets(ctx, topics...)
+	}
+	return adm.ListOffsetsAfterMilli(ctx, at, topics...)
+}
+
+func sortedOffsets(list kadm.ListedOffsets) []kadm.ListedOffset {
+	var all []kadm.ListedOffset
+	list.Each(func(o kadm.ListedOffset) { all = append(all, o) })
+	slices.SortFunc(all, func(a, b kadm.ListedOffset) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return all
+}
+
+type topicsDeleteRecordsCmd struct {
+	kafkaFlags
+	Topic     string `arg:"" help:"Topic to delete from."`
+	Partition int32  `default:"-1" placeholder:"N" help:"Partition to delete from; -1 for all. Default: -1."`
+	Before    string `required:"" placeholder:"OFFSET" help:"The first offset to keep; latest deletes all records that are there."`
+	DryRun    bool   `help:"Only show what would be deleted."`
+}
+
+func (c *topicsDeleteRecordsCmd) Run(env *Env) error {
+	before := int64(-1) // DeleteRecords reads it as the end
+	if c.Before != "latest" {
+		n, err := strconv.ParseInt(c.Before, 10, 64)
+		if err != nil || n < 0 {
+			return usageError(fmt.Errorf("--before %s: want an offset or latest", c.Before))
+		}
+		before = n
+	}
+	cl, ctx, done, err := c.session(env)
+	if err != nil {
+		return err
+	}
+	defer done()
+	t, err := c.describeTopic(ctx, cl, c.Topic)
+	if err != nil {
+		return err
+	}
+	adm := kadm.NewClient(cl)
+	starts, err := adm.ListStartOffsets(ctx, c.Topic)
+	if err != nil {
+		return fmt.Errorf("look up offsets: %w", err)
+	}
+	ends, err := adm.ListEndOffsets(ctx, c.Topic)
+	if err != nil {
+		return fmt.Errorf("look up offsets: %w", err)
+	}
+	var plan kadm.Offsets
+	var errs []error
+	found := false
+	for _, p := range t.Partitions.Sorted() {
+		if c.Partition >= 0 && p.Partition != c.Partition {
+			continue
+		}
+		found = true
+		s, _ := starts.Lookup(c.Topic, p.Partition)
+		e, _ := ends.Lookup(c.Topic, p.Partition)
+		to := before
+		switch {
+		case to < 0:
+			to = e.Offset
+		case to > e.Offset:
+			errs = append(errs, fmt.Errorf("partition %d ends at offset %d, before %d", p.Partition, e.Offset, to))
+			continue
+		}
+		if c.DryRun {
+			fmt.Fprintf(env.Stdout, "would delete %d record offset(s) of %s-%d, which then begins at %d\n", max(to-s.Offset, 0), c.Topic, p.Partition, max(to, s.Offset))
+		}
+		plan.AddOffset(c.Topic, p.Partition, to, -1)
+	}
+	if !found {
+		return fmt.Errorf("topic %s has no partition %d: it has 0 to %d", c.Topic, c.Partition, len(t.Partitions)-1)
+	}
+	if c.DryRun || len(plan) == 0 {
+		return errors.Join(errs...)
+	}
+	rs, err := adm.DeleteRecords(ctx, plan)
+	if err != nil {
+		return fmt.Errorf("delete records: %w", err)
+	}
+	for _, r := range rs.Sorted() {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("delete records of %s-%d: %w", r.Topic, r.Partition, r.Err))
+			continue
+		}
+		fmt.Fprintf(env.Stdout, "%s-%d begins at offset %d\n", r.Topic, r.Partition, r.LowWatermark)
 	}
 	return errors.Join(errs...)
 }

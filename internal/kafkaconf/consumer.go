@@ -88,10 +88,16 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 // Options returns the client's options. A *component.KeyError names the
 // property that is wrong.
 func (c *Consumer) Options(env Env) ([]kgo.Opt, error) {
-	opts, err := c.options(env)
+	opts, err := c.fetchOptions(env)
 	if err != nil {
 		return nil, err
 	}
+	group, err := c.groupOptions()
+	return append(opts, group...), err
+}
+
+// groupOptions are those of a member of a group.
+func (c *Consumer) groupOptions() ([]kgo.Opt, error) {
 	if c.heartbeat >= c.session {
 		return nil, &component.KeyError{Key: c.prefix + "heartbeat.interval.ms", Err: fmt.Errorf("%v is not below session.timeout.ms, %v", c.heartbeat, c.session), Hint: "a third of it is usual"}
 	}
@@ -106,13 +112,32 @@ func (c *Consumer) Options(env Env) ([]kgo.Opt, error) {
 		}
 		balancers = append(balancers, b)
 	}
+	opts := []kgo.Opt{
+		kgo.ConsumerGroup(c.Group),
+		kgo.SessionTimeout(c.session),
+		kgo.HeartbeatInterval(c.heartbeat),
+		kgo.RebalanceTimeout(c.rebalance),
+		kgo.Balancers(balancers...),
+		kgo.DisableAutoCommit(),
+	}
+	if c.instance != "" {
+		opts = append(opts, kgo.InstanceID(c.instance))
+	}
+	return opts, nil
+}
+
+// fetchOptions are those of any consumer.
+func (c *Consumer) fetchOptions(env Env) ([]kgo.Opt, error) {
+	opts, err := c.options(env)
+	if err != nil {
+		return nil, err
+	}
 	from := map[string]kgo.Offset{"latest": kgo.NewOffset().AtEnd(), "earliest": kgo.NewOffset().AtStart(), "none": kgo.NoResetOffset()}[c.reset]
 	isolation := kgo.ReadUncommitted()
 	if c.isolation == "read_committed" {
 		isolation = kgo.ReadCommitted()
 	}
 	opts = append(opts,
-		kgo.ConsumerGroup(c.Group),
 		kgo.ConsumeStartOffset(from),
 		kgo.ConsumeResetOffset(from),
 		kgo.FetchIsolationLevel(isolation),
@@ -121,15 +146,7 @@ func (c *Consumer) Options(env Env) ([]kgo.Opt, error) {
 		kgo.FetchMaxBytes(int32(c.fetchMax)),
 		kgo.FetchMaxPartitionBytes(int32(c.partitionMax)),
 		kgo.BrokerMaxReadBytes(int32(max(100<<20, 2*c.fetchMax))),
-		kgo.SessionTimeout(c.session),
-		kgo.HeartbeatInterval(c.heartbeat),
-		kgo.RebalanceTimeout(c.rebalance),
-		kgo.Balancers(balancers...),
-		kgo.DisableAutoCommit(),
 	)
-	if c.instance != "" {
-		opts = append(opts, kgo.InstanceID(c.instance))
-	}
 	if c.rack != "" {
 		opts = append(opts, kgo.Rack(c.rack))
 	}

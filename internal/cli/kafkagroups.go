@@ -1,0 +1,667 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+var resetScenarios = []string{"to-offset", "shift-by", "to-datetime", "by-duration", "to-earliest", "to-latest", "to-current", "from-file"}
+
+func kafkaConsumerGroups(env *Env, tool string, args []string) error {
+	a, err := parseKafka(env, tool, options(map[string]kafkaOpt{
+		"list": optFlag, "describe": optFlag, "delete": optFlag, "reset-offsets": optFlag, "delete-offsets": optFlag, "validate-regex": optValue,
+		"group": optValue, "all-groups": optFlag, "topic": optValue, "all-topics": optFlag, "timeout": optValue,
+		"members": optFlag, "offsets": optFlag, "verbose": optFlag, "state": {value: true, optional: "*"}, "type": {value: true, optional: "*"},
+		"dry-run": optFlag, "execute": optFlag, "export": optFlag,
+		"to-offset": optValue, "shift-by": optValue, "to-datetime": optValue, "by-duration": optValue,
+		"to-earliest": optFlag, "to-latest": optFlag, "to-current": optFlag, "from-file": optValue,
+		"new-consumer": noEffect(false, "there is no other"),
+	}), args, nil)
+	if err != nil {
+		return err
+	}
+	action, err := a.one(tool, "list", "describe", "delete", "reset-offsets", "delete-offsets", "validate-regex")
+	if err != nil {
+		return err
+	}
+	if action == "validate-regex" {
+		re := a.last("validate-regex", "")
+		if _, err := regexp.Compile(re); err != nil {
+			fmt.Fprintf(env.Stdout, "The regular expression `%s` is invalid: %v.\n", re, err)
+			return nil
+		}
+		fmt.Fprintf(env.Stdout, "The regular expression `%s` is valid.\n", re)
+		return nil
+	}
+	for _, c := range []struct {
+		option  string
+		actions []string
+	}{
+		{"members", []string{"describe"}}, {"offsets", []string{"describe"}}, {"verbose", []string{"describe"}}, {"state", []string{"describe", "list"}},
+		{"type", []string{"list"}}, {"topic", []string{"reset-offsets", "delete-offsets"}}, {"all-topics", []string{"reset-offsets"}},
+		{"dry-run", []string{"reset-offsets"}}, {"execute", []string{"reset-offsets"}}, {"export", []string{"reset-offsets"}},
+		{"group", []string{"describe", "delete", "reset-offsets", "delete-offsets"}}, {"all-groups", []string{"describe", "delete", "reset-offsets"}},
+	} {
+		if err := a.only(tool, c.option, c.actions...); err != nil {
+			return err
+		}
+	}
+	if action != "list" && a.has("group") == a.has("all-groups") {
+		return usageError(fmt.Errorf("%s: --%s takes one of --group NAME and --all-groups", tool, action))
+	}
+	f, err := a.broker(tool)
+	if err != nil {
+		return err
+	}
+	g := groupTool{kafkaArgs: a, env: env, tool: tool}
+	if action == "reset-offsets" {
+		if g.plan, g.specs, err = g.reset(time.Now()); err != nil {
+			return usageError(fmt.Errorf("%s: %w", tool, err))
+		}
+	}
+	cl, ctx, done, err := f.session(env)
+	if err != nil {
+		return err
+	}
+	defer done()
+	g.cl, g.adm = cl, kadm.NewClient(cl)
+	return map[string]func(context.Context) error{"list": g.list, "describe": g.describe, "delete": g.delete, "reset-offsets": g.resetOffsets, "delete-offsets": g.deleteOffsets}[action](ctx)
+}
+
+// groupTool is one call of kafka-consumer-groups.
+type groupTool struct {
+	kafkaArgs
+	env   *Env
+	tool  string
+	cl    *kgo.Client
+	adm   *kadm.Client
+	plan  *resetPlan
+	specs []partitionSpec
+}
+
+// failed writes an error where and how Kafka's tool does.
+func (g *groupTool) failed(format string, args ...any) error {
+	fmt.Fprintf(g.env.Stdout, "\nError: "+format+"\n", args...)
+	return &exitError{Code: ExitFailed}
+}
+
+func (g *groupTool) filter(option string) []string {
+	v := g.last(option, "*")
+	if v == "*" || v == "" {
+		return nil
+	}
+	list := strings.Split(v, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}
+
+// listed are the groups of consumers, not those of other users of the
+// protocol such as Connect.
+func (g *groupTool) listed(ctx context.Context, states, types []string) ([]kmsg.ListGroupsResponseGroup, error) {
+	gs, err := listGroups(ctx, g.cl, states, types)
+	return slices.DeleteFunc(gs, func(g kmsg.ListGroupsResponseGroup) bool { return g.ProtocolType != "consumer" && g.ProtocolType != "" }), err
+}
+
+func (g *groupTool) list(ctx context.Context) error {
+	gs, err := g.listed(ctx, g.filter("state"), g.filter("type"))
+	if err != nil {
+		return g.failed("Executing consumer group command failed due to %v", err)
+	}
+	width := 15
+	for _, l := range gs {
+		width = max(width, len(l.Group))
+	}
+	width += 10
+	row := func(name, typ, state string) {
+		if !g.has("type") && !g.has("state") {
+			fmt.Fprintln(g.env.Stdout, name)
+			return
+		}
+		line := fmt.Sprintf("%-*s", width, name)
+		if g.has("type") {
+			line += fmt.Sprintf(" %-20s", typ)
+		}
+		if g.has("state") {
+			line += fmt.Sprintf(" %-20s", state)
+		}
+		fmt.Fprintln(g.env.Stdout, line)
+	}
+	if g.has("type") || g.has("state") {
+		row("GROUP", "TYPE", "STATE")
+	}
+	for _, l := range gs {
+		row(l.Group, groupTypeName(l.GroupType), l.GroupState)
+	}
+	return nil
+}
+
+func groupTypeName(s string) string {
+	switch strings.ToLower(s) {
+	case "classic":
+		return "Classic"
+	case "consumer":
+		return "Consumer"
+	case "":
+		return "Unknown"
+	}
+	return s
+}
+
+func (g *groupTool) groups(ctx context.Context) ([]string, error) {
+	if !g.has("all-groups") {
+		return g.kafkaArgs["group"], nil
+	}
+	gs, err := g.listed(ctx, nil, nil)
+	var names []string
+	for _, l := range gs {
+		names = append(names, l.Group)
+	}
+	return names, err
+}
+
+func (g *groupTool) describe(ctx context.Context) error {
+	subs := 0
+	for _, o := range []string{"members", "offsets", "state"} {
+		if g.has(o) {
+			subs++
+		}
+	}
+	if subs > 1 {
+		return usageError(fmt.Errorf("%s: --describe takes at most one of --members, --offsets and --state", g.tool))
+	}
+	if g.has("state") && g.last("state", "*") != "*" {
+		return usageError(fmt.Errorf("%s: --describe does not take a value for --state", g.tool))
+	}
+	names, err := g.groups(ctx)
+	if err != nil {
+		return g.failed("Executing consumer group command failed due to %v", err)
+	}
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	var states []*groupState
+	for _, name := range names {
+		s, err := describeGroup(ctx, g.cl, name)
+		if errors.Is(err, errNoGroup) {
+			return g.failed("Consumer group '%s' does not exist.", name)
+		}
+		if err != nil {
+			return g.failed("Executing consumer group command failed due to %v", err)
+		}
+		states = append(states, s)
+	}
+	for _, s := range states {
+		switch {
+		case g.has("members"):
+			err = g.members(s)
+		case g.has("state"):
+			err = g.state(s)
+		default:
+			err = g.offsets(ctx, s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shows says what a group's state means, and whether its rows are shown.
+func (g *groupTool) shows(s *groupState, rows int) bool {
+	switch s.state {
+	case "Empty":
+		fmt.Fprintf(g.env.Stderr, "\nConsumer group '%s' has no active members.\n", s.name)
+	case "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling":
+		fmt.Fprintf(g.env.Stderr, "\nWarning: Consumer group '%s' is rebalancing.\n", s.name)
+	}
+	return rows > 0
+}
+
+func (g *groupTool) offsets(ctx context.Context, s *groupState) error {
+	rows, err := lagRows(ctx, g.adm, s)
+	if err != nil {
+		return g.failed("Executing consumer group command failed due to %v", err)
+	}
+	if !g.shows(s, len(rows)) {
+		return nil
+	}
+	groupLen, topicLen, idLen, hostLen := max(15, len(s.name)), 15, 15, 15
+	for _, r := range rows {
+		topicLen = max(topicLen, len(r.topic))
+		if r.member != nil {
+			idLen, hostLen = max(idLen, len(r.member.id)), max(hostLen, len(r.member.host))
+		}
+	}
+	row := func(c ...string) {
+		epoch := ""
+		if g.has("verbose") {
+			epoch = fmt.Sprintf(" %-15s", c[3])
+		}
+		fmt.Fprintf(g.env.Stdout, "\n%-*s %-*s %-10s%s %-15s %-15s %-15s %-*s %-*s %s", groupLen, c[0], topicLen, c[1], c[2], epoch, c[4], c[5], c[6], idLen, c[7], hostLen, c[8], c[9])
+	}
+	row("GROUP", "TOPIC", "PARTITION", "LEADER-EPOCH", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", "CONSUMER-ID", "HOST", "CLIENT-ID")
+	for i := range rows {
+		r := &rows[i]
+		id, host, client, epoch := "-", "-", "-", "-"
+		if r.member != nil {
+			id, host, client = r.member.id, r.member.host, r.member.client
+		}
+		if r.epoch >= 0 {
+			epoch = strconv.Itoa(int(r.epoch))
+		}
+		row(s.name, r.topic, strconv.Itoa(int(r.partition)), epoch, numberOr(r.at, "-"), numberOr(r.end, "-"), numberOr(r.lag(), "-"), id, host, client)
+	}
+	fmt.Fprintln(g.env.Stdout)
+	return nil
+}
+
+func (g *groupTool) members(s *groupState) error {
+	if !g.shows(s, len(s.members)) {
+		return nil
+	}
+	groupLen, idLen, instLen, hostLen, clientLen, curLen, tgtLen := 15, 15, 17, 15, 15, 20, 20
+	static, older, newer := false, false, false
+	for _, m := range s.members {
+		groupLen, idLen, instLen = max(groupLen, len(s.name)), max(idLen, len(m.id)), max(instLen, len(m.instance))
+		hostLen, clientLen = max(hostLen, len(m.host)), max(clientLen, len(m.client))
+		curLen, tgtLen = max(curLen, len(assignment(m.assigned))), max(tgtLen, len(assignment(m.target)))
+		static = static || m.instance != ""
+		older, newer = older || m.upgraded != nil && !*m.upgraded, newer || m.upgraded != nil && *m.upgraded
+	}
+	row := func(c ...string) {
+		out := g.env.Stdout
+		fmt.Fprintf(out, "%-*s %-*s ", groupLen, c[0], idLen, c[1])
+		if static {
+			fmt.Fprintf(out, "%-*s ", instLen, c[2])
+		}
+		fmt.Fprintf(out, "%-*s %-*s %-15s ", hostLen, c[3], clientLen, c[4], c[5])
+		if g.has("verbose") {
+			fmt.Fprintf(out, "%-15s %-*s %-15s %-*s", c[6], curLen, c[7], c[8], tgtLen, c[9])
+			if older && newer {
+				fmt.Fprintf(out, " %s", c[10])
+			}
+		}
+		fmt.Fprintln(out)
+	}
+	fmt.Fprintln(g.env.Stdout)
+	row("GROUP", "CONSUMER-ID", "GROUP-INSTANCE-ID", "HOST", "CLIENT-ID", "#PARTITIONS", "CURRENT-EPOCH", "CURRENT-ASSIGNMENT", "TARGET-EPOCH", "TARGET-ASSIGNMENT", "UPGRADED")
+	for _, m := range s.members {
+		upgraded := "-"
+		if m.upgraded != nil {
+			upgraded = strconv.FormatBool(*m.upgraded)
+		}
+		row(s.name, m.id, m.instance, m.host, m.client, strconv.Itoa(m.partitions()), epochOr(m.epoch), orDash(assignment(m.assigned)), epochOr(s.targetEpoch), orDash(assignment(m.target)), upgraded)
+	}
+	return nil
+}
+
+func epochOr(n *int32) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.Itoa(int(*n))
+}
+
+func (g *groupTool) state(s *groupState) error {
+	if !g.shows(s, 1) {
+		return nil
+	}
+	at := fmt.Sprintf("%s:%d  (%d)", s.coordinator.Host, s.coordinator.Port, s.coordinator.NodeID)
+	row := func(c ...string) {
+		epochs := ""
+		if g.has("verbose") {
+			epochs = fmt.Sprintf(" %-15s %-25s", c[4], c[5])
+		}
+		fmt.Fprintf(g.env.Stdout, "\n%-*s %-*s %-20s %-20s%s %s", max(15, len(s.name)), c[0], max(25, len(at)), c[1], c[2], c[3], epochs, c[6])
+	}
+	row("GROUP", "COORDINATOR (ID)", "ASSIGNMENT-STRATEGY", "STATE", "GROUP-EPOCH", "TARGET-ASSIGNMENT-EPOCH", "#MEMBERS")
+	row(s.name, at, orDash(s.assignor), s.state, epochOr(s.epoch), epochOr(s.targetEpoch), strconv.Itoa(len(s.members)))
+	fmt.Fprintln(g.env.Stdout)
+	return nil
+}
+
+func (g *groupTool) delete(ctx context.Context) error {
+	names, err := g.groups(ctx)
+	if err != nil {
+		return g.failed("Executing consumer group command failed due to %v", err)
+	}
+	rs, err := g.adm.DeleteGroups(ctx, names...)
+	if err != nil {
+		return g.failed("Executing consumer group command failed due to %v", err)
+	}
+	var ok, bad []string
+	for _, r := range rs.Sorted() {
+		switch {
+		case r.Err == nil:
+			ok = append(ok, "'"+r.Group+"'")
+		case errors.Is(r.Err, kerr.NonEmptyGroup):
+			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: org.apache.kafka.common.errors.GroupNotEmptyException: The group is not empty.", r.Group))
+		case errors.Is(r.Err, kerr.GroupIDNotFound):
+			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: org.apache.kafka.common.errors.GroupIdNotFoundException: The group id does not exist.", r.Group))
+		default:
+			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: %v", r.Group, r.Err))
+		}
+	}
+	if len(bad) == 0 {
+		fmt.Fprintf(g.env.Stdout, "Deletion of requested consumer groups (%s) was successful.\n", strings.Join(ok, ", "))
+		return nil
+	}
+	fmt.Fprintf(g.env.Stdout, "\nError: Deletion of some consumer groups failed:\n%s\n", strings.Join(bad, "\n"))
+	if len(ok) > 0 {
+		fmt.Fprintf(g.env.Stdout, "\nThese consumer groups were deleted successfully: %s\n", strings.Join(ok, ", "))
+	}
+	return &exitError{Code: ExitFailed}
+}
+
+// reset reads what --reset-offsets is to do.
+func (g *groupTool) reset(now time.Time) (*resetPlan, []partitionSpec, error) {
+	if g.has("dry-run") && g.has("execute") {
+		return nil, nil, errors.New("--reset-offsets only accepts one of --execute and --dry-run")
+	}
+	scenario, err := g.one(g.tool, resetScenarios...)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &resetPlan{}
+	value := g.last(scenario, "")
+	switch scenario {
+	case "to-earliest":
+		p.toEarliest = true
+	case "to-latest":
+		p.toLatest = true
+	case "to-current":
+		p.toCurrent = true
+	case "to-offset", "shift-by":
+		n, err := g.int(scenario, 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		if scenario == "to-offset" {
+			p.toOffset = &n
+		} else {
+			p.shiftBy = &n
+		}
+	case "to-datetime":
+		t, err := kafkaDateTime(value)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--to-datetime: %w", err)
+		}
+		p.toTime = &t
+	case "by-duration":
+		d, err := isoDuration(value)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--by-duration: %w", err)
+		}
+		t := now.Add(-d)
+		p.toTime = &t
+	case "from-file":
+		if p.file, err = readPlan(value); err != nil {
+			return nil, nil, err
+		}
+	}
+	if !g.has("topic") && !g.has("all-topics") && p.file == nil {
+		return nil, nil, kafkaSays("One of the reset scopes should be defined: --all-topics, --topic.")
+	}
+	var specs []partitionSpec
+	for _, s := range g.kafkaArgs["topic"] {
+		spec, err := parsePartitionSpec(s)
+		if err != nil {
+			return nil, nil, err
+		}
+		specs = append(specs, spec)
+	}
+	return p, specs, nil
+}
+
+// kafkaDateTime reads YYYY-MM-DDThh:mm:ss.sss with a zone or Z; without one it
+// is UTC, as in Kafka.
+func kafkaDateTime(s string) (time.Time, error) {
+	for _, layout := range []string{"2006-01-02T15:04:05.999Z07:00", "2006-01-02T15:04:05.999Z0700", "2006-01-02T15:04:05.999Z07", "2006-01-02T15:04:05.999"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not YYYY-MM-DDThh:mm:ss.sss", s)
+}
+
+var isoForm = regexp.MustCompile(`^(?i)([-+]?)P(?:([-+]?\d+)D)?(T(?:([-+]?\d+)H)?(?:([-+]?\d+)M)?(?:([-+]?\d+)(?:[.,](\d{0,9}))?S)?)?$`)
+
+// isoDuration reads a duration of ISO 8601 as java.time.Duration does.
+func isoDuration(s string) (time.Duration, error) {
+	m := isoForm.FindStringSubmatch(s)
+	if m == nil || m[2] == "" && m[4] == "" && m[5] == "" && m[6] == "" || strings.EqualFold(m[3], "T") {
+		return 0, fmt.Errorf("%q is not a duration: want P7D, PT1H30M and the like", s)
+	}
+	var d time.Duration
+	for i, unit := range map[int]time.Duration{2: 24 * time.Hour, 4: time.Hour, 5: time.Minute, 6: time.Second} {
+		if m[i] == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(m[i], 10, 64)
+		if err != nil || n > int64(200*365*24*time.Hour/unit) || n < -int64(200*365*24*time.Hour/unit) {
+			return 0, fmt.Errorf("%q is out of range", s)
+		}
+		d += time.Duration(n) * unit
+	}
+	if f := m[7]; f != "" {
+		n, err := strconv.ParseInt((f + "000000000")[:9], 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		if strings.HasPrefix(m[6], "-") {
+			n = -n
+		}
+		d += time.Duration(n)
+	}
+	if m[1] == "-" {
+		d = -d
+	}
+	return d, nil
+}
+
+func (g *groupTool) resetOffsets(ctx context.Context) error {
+	if !g.has("dry-run") && !g.has("execute") {
+		fmt.Fprintln(g.env.Stderr, "WARN: No action will be performed as the --execute option is missing.")
+	}
+	names, err := g.groups(ctx)
+	if err != nil {
+		return g.failed("Executing consumer group command failed due to %v", err)
+	}
+	warn := func(s string) { fmt.Fprintln(g.env.Stderr, "WARN "+s) }
+	results := map[string]kadm.Offsets{}
+	var bad error
+	for _, name := range names {
+		res, err := resetGroup(ctx, g.cl, name, g.specs, g.has("all-topics"), g.plan, warn, g.has("execute"))
+		var active *activeGroupError
+		switch {
+		case errors.As(err, &active):
+			bad = g.failed("Assignments can only be reset if the group '%s' is inactive, but the current state is %s.", name, active.state)
+			results[name] = nil
+		case err != nil:
+			return g.failed("Executing consumer group command failed due to %v", err)
+		default:
+			results[name] = res.new
+		}
+	}
+	groupLen, topicLen := 15, 15
+	for name, os := range results {
+		groupLen = max(groupLen, len(name))
+		for t := range os {
+			topicLen = max(topicLen, len(t))
+		}
+	}
+	sorted := slices.Sorted(maps.Keys(results))
+	if g.has("export") {
+		for _, name := range sorted {
+			group := name
+			if len(g.kafkaArgs["group"]) == 1 {
+				group = ""
+			}
+			if err := exportPlan(g.env.Stdout, group, results[name]); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintln(g.env.Stdout)
+		return bad
+	}
+	row := func(group, topic, partition, offset string) {
+		fmt.Fprintf(g.env.Stdout, "\n%-*s %-*s %-10s %s", groupLen, group, topicLen, topic, partition, offset)
+	}
+	if len(results) > 0 {
+		row("GROUP", "TOPIC", "PARTITION", "NEW-OFFSET")
+	}
+	for _, name := range sorted {
+		for _, o := range results[name].Sorted() {
+			row(name, o.Topic, strconv.Itoa(int(o.Partition)), strconv.FormatInt(o.At, 10))
+		}
+	}
+	fmt.Fprintln(g.env.Stdout)
+	return bad
+}
+
+func (g *groupTool) deleteOffsets(ctx context.Context) error {
+	if !g.has("topic") {
+		return usageError(fmt.Errorf("%s: --delete-offsets takes --group NAME and --topic TOPIC", g.tool))
+	}
+	group := g.last("group", "")
+	set := kadm.TopicsSet{}
+	result := map[string]map[int32]error{}
+	note := func(t string, p int32, err error) {
+		if result[t] == nil {
+			result[t] = map[int32]error{}
+		}
+		result[t][p] = err
+	}
+	for _, s := range g.kafkaArgs["topic"] {
+		spec, err := parsePartitionSpec(s)
+		if err != nil {
+			return usageError(fmt.Errorf("%s: %w", g.tool, err))
+		}
+		if spec.partitions == nil {
+			ts, err := g.adm.ListTopicsWithInternal(ctx, spec.topic)
+			if err == nil {
+				err = ts[spec.topic].Err
+			}
+			if err != nil {
+				note(spec.topic, -1, err)
+				continue
+			}
+			spec.partitions = ts[spec.topic].Partitions.Numbers()
+		}
+		set.Add(spec.topic, spec.partitions...)
+	}
+	rs, err := g.adm.DeleteOffsets(ctx, group, set)
+	partial := false
+	for _, s := range set.Sorted() {
+		for _, p := range s.Partitions {
+			perr := rs[s.Topic][p]
+			if err != nil {
+				perr = err
+			}
+			partial = partial || perr != nil
+			note(s.Topic, p, perr)
+		}
+	}
+	var bad error
+	switch {
+	case err != nil:
+		bad = g.failed("%s", kafkaText(err))
+	case partial:
+		bad = g.failed("Encountered some partition-level error, see the follow-up details.")
+	default:
+		fmt.Fprintf(g.env.Stdout, "Request succeeded for deleting offsets from group %s.\n", group)
+	}
+	width := 15
+	for t := range result {
+		width = max(width, len(t))
+	}
+	row := func(topic, partition, status string) {
+		fmt.Fprintf(g.env.Stdout, "\n%-*s %-10s %-15s", width, topic, partition, status)
+	}
+	row("TOPIC", "PARTITION", "STATUS")
+	for _, t := range slices.Sorted(maps.Keys(result)) {
+		for _, p := range slices.Sorted(maps.Keys(result[t])) {
+			status, part := "Successful", "-"
+			if e := result[t][p]; e != nil {
+				status = "Error: " + kafkaText(e)
+			}
+			if p >= 0 {
+				part = strconv.Itoa(int(p))
+			}
+			row(t, part, status)
+		}
+	}
+	fmt.Fprintln(g.env.Stdout)
+	return bad
+}
+
+// kafkaText is an error's text as the Java client has it.
+func kafkaText(err error) string {
+	switch {
+	case errors.Is(err, kerr.GroupSubscribedToTopic):
+		return "Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return "This server does not host this topic-partition."
+	case errors.Is(err, kerr.NonEmptyGroup):
+		return "The group is not empty."
+	case errors.Is(err, kerr.GroupIDNotFound):
+		return "The group id does not exist."
+	}
+	return err.Error()
+}
+
+// kafkaGroups is Kafka's list of groups of every kind.
+func kafkaGroups(env *Env, tool string, args []string) error {
+	a, err := parseKafka(env, tool, options(map[string]kafkaOpt{
+		"list": optFlag, "group-type": optValue, "protocol": optValue, "consumer": optFlag, "share": optFlag, "streams": optFlag,
+	}), args, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := a.one(tool, "list"); err != nil {
+		return err
+	}
+	f, err := a.broker(tool)
+	if err != nil {
+		return err
+	}
+	cl, ctx, done, err := f.session(env)
+	if err != nil {
+		return err
+	}
+	defer done()
+	gs, err := listGroups(ctx, cl, nil, nil)
+	if err != nil {
+		return fmt.Errorf("list groups: %w", err)
+	}
+	width := 15
+	gs = slices.DeleteFunc(gs, func(g kmsg.ListGroupsResponseGroup) bool {
+		return a.has("share") && !strings.EqualFold(g.GroupType, "share") || a.has("streams") && !strings.EqualFold(g.GroupType, "streams") ||
+			a.has("group-type") && !strings.EqualFold(g.GroupType, a.last("group-type", "")) || a.has("protocol") && g.ProtocolType != a.last("protocol", "") ||
+			a.has("consumer") && g.ProtocolType != "consumer" && g.ProtocolType != ""
+	})
+	if len(gs) == 0 {
+		return nil
+	}
+	for _, g := range gs {
+		width = max(width, len(g.Group))
+	}
+	row := func(g, t, p string) { fmt.Fprintf(env.Stdout, "%-*s %-20s %-20s\n", width+10, g, t, p) }
+	row("GROUP", "TYPE", "PROTOCOL")
+	for _, g := range gs {
+		row(g.Group, groupTypeName(g.GroupType), g.ProtocolType)
+	}
+	return nil
+}
