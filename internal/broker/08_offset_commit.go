@@ -18,9 +18,9 @@ import (
 //     (admin clients, consumers that assign their partitions themselves); with
 //     one the answer is GROUP_ID_NOT_FOUND, below v9 ILLEGAL_GENERATION.
 //   - In a consumer group (KIP-848) the generation is the member's epoch. A
-//     wrong one is STALE_MEMBER_EPOCH, but an older one is taken for partitions
-//     that the member had then and still has (KIP-1251). A client below v9
-//     gets UNSUPPORTED_VERSION.
+//     wrong one is STALE_MEMBER_EPOCH, but an older one is taken if the member had
+//     all partitions of the request then and still has them (KIP-1251). A client
+//     below v9 gets UNSUPPORTED_VERSION.
 //   - An offset for a partition that does not exist is
 //     UNKNOWN_TOPIC_OR_PARTITION; metadata above 4096 bytes is
 //     OFFSET_METADATA_TOO_LARGE. The others of the request stand.
@@ -42,7 +42,7 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 	resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
 	now := time.Now()
 
-	code, each, e := b.commitGroup(req, now)
+	code, e := b.commitGroup(req, now)
 	offsets := map[group.TopicPartition]group.Offset{}
 	for i := range req.Topics {
 		rt := &req.Topics[i]
@@ -50,10 +50,8 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 		st.Topic, st.TopicID = rt.Topic, rt.TopicID
 		var t *topic
 		missing := kerr.UnknownTopicOrPartition.Code
-		if req.Version >= 10 {
-			t, missing = b.topics.byID(rt.TopicID), kerr.UnknownTopicID.Code
-		} else {
-			t = b.topics.byName(rt.Topic)
+		if t = b.commitTopic(req, rt); req.Version >= 10 {
+			missing = kerr.UnknownTopicID.Code
 		}
 		for j := range rt.Partitions {
 			rp := &rt.Partitions[j]
@@ -70,8 +68,6 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 				sp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
 			case rp.Offset < 0:
 				sp.ErrorCode = kerr.InvalidCommitOffsetSize.Code
-			case each != nil && each(t.id, rp.Partition) != 0:
-				sp.ErrorCode = each(t.id, rp.Partition)
 			default:
 				o := group.Offset{Offset: rp.Offset, LeaderEpoch: -1, Committed: now, TopicID: t.id}
 				if req.Version >= 6 {
@@ -113,29 +109,42 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 	}}, nil
 }
 
-// commitGroup returns the group of a commit locked, with a check for each
-// partition unless that is nil, or the error code.
-func (b *Broker) commitGroup(req *kmsg.OffsetCommitRequest, now time.Time) (code int16, each func(group.TopicID, int32) int16, e *groupEntry) {
+func (b *Broker) commitTopic(req *kmsg.OffsetCommitRequest, rt *kmsg.OffsetCommitRequestTopic) *topic {
+	if req.Version >= 10 {
+		return b.topics.byID(rt.TopicID)
+	}
+	return b.topics.byName(rt.Topic)
+}
+
+// commitGroup returns the group of a commit locked, or the error code.
+func (b *Broker) commitGroup(req *kmsg.OffsetCommitRequest, now time.Time) (code int16, e *groupEntry) {
 	if req.Group == "" && req.Generation >= 0 {
-		return kerr.InvalidGroupID.Code, nil, nil
+		return kerr.InvalidGroupID.Code, nil
 	}
 	e, err := b.groups.entry(req.Group, req.Generation < 0)
 	if err != nil {
 		code, _ := codeOf(err)
-		return code, nil, nil
+		return code, nil
 	}
 	if e == nil {
 		if req.Version >= 9 {
-			return kerr.GroupIDNotFound.Code, nil, nil
+			return kerr.GroupIDNotFound.Code, nil
 		}
-		return kerr.IllegalGeneration.Code, nil, nil
+		return kerr.IllegalGeneration.Code, nil
 	}
-	code, each = e.g.CheckCommit(now, group.CommitRequest{
+	code, each := e.g.CheckCommit(now, group.CommitRequest{
 		MemberID: req.MemberID, InstanceID: req.InstanceID, Generation: req.Generation, OldClient: req.Version < 9,
 	})
+	for i := 0; each != nil && code == 0 && i < len(req.Topics); i++ {
+		rt := &req.Topics[i]
+		t := b.commitTopic(req, rt)
+		for j := 0; t != nil && code == 0 && j < len(rt.Partitions); j++ {
+			code = each(t.id, rt.Partitions[j].Partition)
+		}
+	}
 	if code != 0 {
 		b.groups.settle(e)
-		return code, nil, nil
+		return code, nil
 	}
-	return 0, each, e
+	return 0, e
 }

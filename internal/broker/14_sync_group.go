@@ -14,7 +14,8 @@ import (
 // The leader's assignment is in the group log before anybody is told of it,
 // so that members go on after a restart of the broker.
 //
-// Version notes: v3 static members; v4 flexible; v5 protocol type and name.
+// Version notes: v3 static members; v4 flexible; v5 protocol type and name,
+// which have to be there.
 
 func startSyncGroup(_ context.Context, b *Broker, r *request) (outcome, error) {
 	kreq, err := b.decoder.decode(r)
@@ -29,6 +30,9 @@ func startSyncGroup(_ context.Context, b *Broker, r *request) (outcome, error) {
 			resp.ProtocolType, resp.Protocol = &reply.ProtocolType, &reply.Protocol
 		}
 		return outcome{resp: resp}
+	}
+	if req.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil) {
+		return answer(group.Reply{Code: kerr.InconsistentGroupProtocol.Code}), nil
 	}
 	e, err := b.groups.entry(req.Group, false)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 
 // OffsetDelete: v0
 //
-// The offsets of a topic that a member consumes stay:
-// GROUP_SUBSCRIBED_TO_TOPIC. In a live group of a protocol other than
+// A topic that does not exist is UNKNOWN_TOPIC_OR_PARTITION. The offsets of a
+// topic that a member consumes stay: GROUP_SUBSCRIBED_TO_TOPIC. In a live group of a protocol other than
 // Kafka's consumers nobody can tell: NON_EMPTY_GROUP.
 
 func handleOffsetDelete(ctx context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
@@ -40,7 +40,9 @@ func handleOffsetDelete(ctx context.Context, b *Broker, _ *request, kreq kmsg.Re
 			sp := kmsg.NewOffsetDeleteResponseTopicPartition()
 			sp.Partition = rp.Partition
 			tp := group.TopicPartition{Topic: rt.Topic, Partition: rp.Partition}
-			if subscribed {
+			if b.topics.byName(rt.Topic) == nil {
+				sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			} else if subscribed {
 				sp.ErrorCode = kerr.GroupSubscribedToTopic.Code
 			} else if _, ok := e.g.Offset(tp); ok {
 				tps = append(tps, tp)

@@ -33,13 +33,6 @@ func handleConsumerGroupHeartbeat(_ context.Context, b *Broker, r *request, kreq
 	if req.Group == "" {
 		return fail(apiErrorf(kerr.InvalidRequest, "GroupId can't be empty."))
 	}
-	e, err := b.groups.entry(req.Group, req.MemberEpoch == 0)
-	if err != nil {
-		return fail(err)
-	}
-	if e == nil {
-		return fail(apiErrorf(kerr.GroupIDNotFound, "Group %s not found.", req.Group))
-	}
 	h := group.HeartbeatRequest{
 		MemberID: req.MemberID, Epoch: req.MemberEpoch, InstanceID: req.InstanceID, RackID: req.RackID,
 		Rebalance: time.Duration(req.RebalanceTimeoutMillis) * time.Millisecond, Topics: req.SubscribedTopicNames,
@@ -56,8 +49,18 @@ func handleConsumerGroupHeartbeat(_ context.Context, b *Broker, r *request, kreq
 			h.Owned = append(h.Owned, group.TopicPartitions{ID: t.TopicID, Partitions: t.Partitions})
 		}
 	}
-	reply := e.g.ConsumerHeartbeat(time.Now(), h)
-	b.groups.settle(e)
+	reply := h.Check(b.groups.limits.Assignors)
+	if reply.Code == 0 {
+		e, err := b.groups.entry(req.Group, req.MemberEpoch == 0)
+		switch {
+		case err != nil:
+			return fail(err)
+		case e == nil:
+			return fail(apiErrorf(kerr.GroupIDNotFound, "Group %s not found.", req.Group))
+		}
+		reply = e.g.ConsumerHeartbeat(time.Now(), h)
+		b.groups.settle(e)
+	}
 	if reply.Code != 0 {
 		resp.ErrorCode, resp.ErrorMessage = reply.Code, &reply.Message
 		return resp, nil

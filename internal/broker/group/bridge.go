@@ -202,9 +202,11 @@ func (g *Group) waitsForOthers(m *consumerMember) bool {
 	return false
 }
 
+// bridgeLeave removes members of both protocols: admin clients take members
+// out of a group by it.
 func (g *Group) bridgeLeave(now time.Time, ms []LeaveMember) []int16 {
 	codes := make([]int16, len(ms))
-	removed := false
+	gone := map[*consumerMember]bool{}
 	for i, lm := range ms {
 		m := g.c.members[lm.MemberID]
 		if lm.InstanceID != nil {
@@ -213,15 +215,14 @@ func (g *Group) bridgeLeave(now time.Time, ms []LeaveMember) []int16 {
 				continue
 			}
 		}
-		if m == nil || m.classic == nil {
+		if m == nil {
 			codes[i] = kerr.UnknownMemberID.Code
 			continue
 		}
-		g.removeConsumer(m)
-		removed = true
+		gone[m] = true
 	}
-	if removed {
-		g.membersGone()
+	if len(gone) > 0 {
+		g.fence(now, gone)
 	}
 	return codes
 }

@@ -213,13 +213,11 @@ func refused(e *kerr.Error, format string, args ...any) HeartbeatReply {
 }
 
 // ConsumerHeartbeat handles a ConsumerGroupHeartbeat: a member joins, stays,
-// changes its subscription, says what it owns, or leaves.
+// changes its subscription, says what it owns, or leaves. The request has
+// passed Check.
 func (g *Group) ConsumerHeartbeat(now time.Time, req HeartbeatRequest) HeartbeatReply {
 	if g.state == Dead {
 		return refused(kerr.CoordinatorNotAvailable, "the broker is stopping")
-	}
-	if r := g.checkHeartbeat(&req); r.Code != 0 {
-		return r
 	}
 	if req.Epoch < 0 {
 		return g.leaveConsumer(now, req)
@@ -247,8 +245,9 @@ func (g *Group) ConsumerHeartbeat(now time.Time, req HeartbeatRequest) Heartbeat
 	return g.converge(now, m, &before, isNew, &req)
 }
 
-// checkHeartbeat finds what is wrong with a request by itself.
-func (g *Group) checkHeartbeat(req *HeartbeatRequest) HeartbeatReply {
+// Check finds what is wrong with a request by itself. Assignors are those
+// that the broker allows.
+func (req *HeartbeatRequest) Check(assignors []string) HeartbeatReply {
 	blank := func(s *string) bool { return s != nil && strings.TrimSpace(*s) == "" }
 	switch {
 	case (req.RequireMemberID || req.Epoch > 0 || req.Epoch == leaveEpoch) && blank(&req.MemberID):
@@ -267,8 +266,8 @@ func (g *Group) checkHeartbeat(req *HeartbeatRequest) HeartbeatReply {
 		return refused(kerr.InvalidRequest, "InstanceId can't be null.")
 	case req.Epoch < leaveStaticEpoch:
 		return refused(kerr.InvalidRequest, "MemberEpoch is invalid.")
-	case req.Assignor != nil && !slices.Contains(g.limits.Assignors, *req.Assignor):
-		return refused(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.", *req.Assignor, strings.Join(g.limits.Assignors, ", "))
+	case req.Assignor != nil && !slices.Contains(assignors, *req.Assignor):
+		return refused(kerr.UnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.", *req.Assignor, strings.Join(assignors, ", "))
 	}
 	if req.Regex != nil && *req.Regex != "" {
 		if _, err := compileRegex(*req.Regex); err != nil {
@@ -460,8 +459,10 @@ func (ps partitions) sorted() []TopicPartitions {
 	return l
 }
 
+// bumpEpoch raises the group's epoch. The first is 2, as in Apache Kafka,
+// whose members have 1 while the first assignment is computed elsewhere.
 func (g *Group) bumpEpoch() {
-	g.c.epoch++
+	g.c.epoch = max(g.c.epoch+1, 2)
 	g.emit(epochRecord(g.Name, g.c))
 }
 
@@ -673,25 +674,24 @@ func (g *Group) leaveConsumer(now time.Time, req HeartbeatRequest) HeartbeatRepl
 		m.revokeBy = time.Time{}
 		g.emit(currentRecord(g.Name, m))
 	} else {
-		g.fence(now, m)
+		g.fence(now, map[*consumerMember]bool{m: true})
 	}
 	return HeartbeatReply{MemberID: req.MemberID, Epoch: req.Epoch}
 }
 
-// fence removes a member: it left, its session ended, or it did not give back
-// in time what it has to.
-func (g *Group) fence(now time.Time, m *consumerMember) {
-	if g.canDowngrade(m) {
-		g.becomeClassic(now, m, nil)
+// fence removes members: they left, their sessions ended, or they did not
+// give back in time what they have to.
+func (g *Group) fence(now time.Time, gone map[*consumerMember]bool) {
+	if g.canDowngrade(gone) {
+		g.becomeClassic(now, gone, nil)
 		g.prepareRebalance(now)
 		return
 	}
-	g.removeConsumer(m)
-	g.membersGone()
-}
-
-// membersGone raises the epoch after members were removed.
-func (g *Group) membersGone() {
+	for _, m := range g.c.ordered() {
+		if gone[m] {
+			g.removeConsumer(m)
+		}
+	}
 	g.c.hash = g.metadataHash()
 	g.bumpEpoch()
 }
@@ -736,13 +736,14 @@ func (g *Group) replaceConsumer(old *consumerMember, id string) *consumerMember 
 // tickConsumer handles what is due.
 func (g *Group) tickConsumer(now time.Time) {
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
-	for _, m := range g.c.ordered() {
+	gone := map[*consumerMember]bool{}
+	for _, m := range g.c.members {
 		if due(m.deadline) || due(m.revokeBy) || due(m.joinBy) || due(m.syncBy) {
-			g.fence(now, m)
-			if g.c == nil { // downgraded: the rest are classic members now
-				return
-			}
+			gone[m] = true
 		}
+	}
+	if len(gone) > 0 {
+		g.fence(now, gone)
 	}
 }
 

@@ -120,7 +120,10 @@ func (r *crig) beat(m *testMember, change ...func(*HeartbeatRequest)) HeartbeatR
 	for _, f := range change {
 		f(&req)
 	}
-	rep := r.g.ConsumerHeartbeat(r.now, req)
+	rep := req.Check(r.g.limits.Assignors)
+	if rep.Code == 0 {
+		rep = r.g.ConsumerHeartbeat(r.now, req)
+	}
 	r.settle()
 	if rep.Code != 0 {
 		return rep
@@ -266,7 +269,7 @@ func TestConsumerGroupReconciles(t *testing.T) {
 	r := newConsumerRig(t, topicMap{"a": 6})
 	a := r.add("a1", "a")
 	rep := r.beat(a)
-	if rep.Code != 0 || rep.Epoch != 1 || !rep.Assigned || len(a.owned) != 6 || rep.Interval != 5*time.Second {
+	if rep.Code != 0 || rep.Epoch != 2 || !rep.Assigned || len(a.owned) != 6 || rep.Interval != 5*time.Second {
 		t.Fatalf("%+v", rep)
 	}
 	if r.g.State() != Stable || r.g.Type() != Consumer || r.g.ProtocolType() != "consumer" {
@@ -274,14 +277,14 @@ func TestConsumerGroupReconciles(t *testing.T) {
 	}
 	// A second member gets nothing before the first has given it back.
 	b := r.add("b1", "a")
-	if rep = r.beat(b); rep.Epoch != 2 || !rep.Assigned || len(rep.Assignment) != 0 {
+	if rep = r.beat(b); rep.Epoch != 3 || !rep.Assigned || len(rep.Assignment) != 0 {
 		t.Fatalf("%+v", rep)
 	}
 	if r.g.State() != Reconciling {
 		t.Fatal(r.g.State())
 	}
 	a.lazy = true
-	if rep = r.beat(a); rep.Epoch != 1 || !rep.Assigned || len(rep.Assignment[0].Partitions) != 3 {
+	if rep = r.beat(a); rep.Epoch != 2 || !rep.Assigned || len(rep.Assignment[0].Partitions) != 3 {
 		t.Fatalf("%+v", rep)
 	}
 	if rep = r.beat(b); len(b.owned) != 0 || rep.Assigned {
@@ -289,7 +292,7 @@ func TestConsumerGroupReconciles(t *testing.T) {
 	}
 	a.lazy = false
 	// It says that it still has all: nothing moves.
-	if rep = r.beat(a); rep.Epoch != 1 || rep.Assigned {
+	if rep = r.beat(a); rep.Epoch != 2 || rep.Assigned {
 		t.Fatalf("%+v", rep)
 	}
 	a.owned = map[string]bool{}
@@ -298,7 +301,7 @@ func TestConsumerGroupReconciles(t *testing.T) {
 			a.owned[tpName(id, p)] = true
 		}
 	}
-	if rep = r.beat(a); rep.Epoch != 2 {
+	if rep = r.beat(a); rep.Epoch != 3 {
 		t.Fatalf("%+v", rep)
 	}
 	if rep = r.beat(b); len(b.owned) != 3 {
@@ -566,20 +569,20 @@ func TestConsumerCommits(t *testing.T) {
 		}
 		r.code(code, want)
 	}
-	allowed("a", 1, nil)
-	allowed("a", 2, kerr.StaleMemberEpoch)
+	allowed("a", 2, nil)
+	allowed("a", 3, kerr.StaleMemberEpoch)
 	allowed("", -1, kerr.UnknownMemberID)
 	allowed("b", 1, kerr.UnknownMemberID)
-	code, _ := r.g.CheckCommit(r.now, CommitRequest{MemberID: "a", Generation: 1, OldClient: true})
+	code, _ := r.g.CheckCommit(r.now, CommitRequest{MemberID: "a", Generation: 2, OldClient: true})
 	r.code(code, kerr.UnsupportedVersion)
 	r.code(r.g.CheckFetch(nil, -1), nil)
-	r.code(r.g.CheckFetch(ptr("a"), 1), nil)
-	r.code(r.g.CheckFetch(ptr("a"), 2), kerr.StaleMemberEpoch)
+	r.code(r.g.CheckFetch(ptr("a"), 2), nil)
+	r.code(r.g.CheckFetch(ptr("a"), 3), kerr.StaleMemberEpoch)
 	r.code(r.g.CheckFetch(ptr("x"), 1), kerr.UnknownMemberID)
 	// An older epoch, for what it had then (KIP-1251).
 	b := r.add("b", "a")
 	r.converge()
-	code, each := commit("a", 1)
+	code, each := commit("a", 2)
 	r.code(code, nil)
 	for p := range int32(4) {
 		want := kerr.StaleMemberEpoch
@@ -620,7 +623,7 @@ func TestAssignmentInterval(t *testing.T) {
 	}
 	r.refused(r.beat(b, slow), nil)
 	r.refused(r.beat(a, slow), nil)
-	if r.g.State() != Assigning || len(a.owned) != 4 || b.epoch != 1 {
+	if r.g.State() != Assigning || len(a.owned) != 4 || b.epoch != 2 {
 		t.Fatal(r.g.State(), a.owned, b.epoch)
 	}
 	r.now = r.now.Add(10 * time.Second)
@@ -1053,9 +1056,10 @@ func TestBridgeTimeouts(t *testing.T) {
 	gen = r.answered(r.join(id, proto), nil).Generation
 	r.answered(r.sync(id, gen), nil)
 	if codes := r.g.Leave(r.now, []LeaveMember{{MemberID: id}, {MemberID: "new"}, {MemberID: "x"}}); codes[0] != 0 ||
-		codes[1] != kerr.UnknownMemberID.Code || codes[2] != kerr.UnknownMemberID.Code {
+		codes[1] != 0 || codes[2] != kerr.UnknownMemberID.Code || r.g.State() != Empty {
 		t.Fatal(codes)
 	}
+	clear(r.ms)
 	r.settle()
 }
 

@@ -147,33 +147,35 @@ func (g *Group) clearClassic(now time.Time) {
 	g.to(now, Empty)
 }
 
-// canDowngrade reports whether all members but the one that goes speak the
+// canDowngrade reports whether all members but those that go speak the
 // classic protocol, so that the group can be a classic one again.
-func (g *Group) canDowngrade(gone *consumerMember) bool {
-	others := 0
+func (g *Group) canDowngrade(gone map[*consumerMember]bool) bool {
+	others, consumers := 0, 0
 	for _, m := range g.c.members {
-		if m == gone {
-			continue
-		}
-		if m.classic == nil {
+		switch {
+		case gone[m] && m.classic == nil:
+			consumers++
+		case gone[m]:
+		case m.classic == nil:
 			return false
+		default:
+			others++
 		}
-		others++
 	}
-	return gone.classic == nil && others > 0 && others <= g.limits.MaxSize && g.limits.Migration.down()
+	return consumers > 0 && others > 0 && others <= g.limits.MaxSize && g.limits.Migration.down()
 }
 
 // becomeClassic makes a stable classic group of a consumer group, whose
-// members but the one that is gone speak the classic protocol. A joining
-// member takes the place of the one that is gone.
-func (g *Group) becomeClassic(now time.Time, gone, joining *consumerMember) {
+// members but those that are gone speak the classic protocol. One of them may
+// just be joining.
+func (g *Group) becomeClassic(now time.Time, gone map[*consumerMember]bool, joining *consumerMember) {
 	c := g.c
 	g.emit(g.consumerTombstones()...)
 	g.c = nil
 	g.clearClassic(now)
 	g.generation, g.protocolType = c.epoch, consumerProtocol
 	for _, m := range c.ordered() {
-		if m == gone {
+		if gone[m] {
 			continue
 		}
 		n := &member{

@@ -174,8 +174,8 @@ type CommitRequest struct {
 }
 
 // CheckCommit decides whether an OffsetCommit is allowed. With code 0, each,
-// unless it is nil, decides for a partition. A commit of a classic member
-// counts as a heartbeat.
+// unless it is nil, has to be asked for every partition; an error for one is
+// that of the whole request. A commit of a classic member counts as a heartbeat.
 func (g *Group) CheckCommit(now time.Time, req CommitRequest) (code int16, each func(TopicID, int32) int16) {
 	if g.state == Dead {
 		return kerr.CoordinatorNotAvailable.Code, nil
