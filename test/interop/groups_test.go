@@ -5,8 +5,12 @@ package interop
 import (
 	"context"
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -653,3 +657,239 @@ func (s *script) settings(ctx context.Context) {
 	m := beat{group: "c", member: "m", topics: []string{"a"}, owned: []string{}, rebalance: 5000}
 	s.beat(ctx, "with its own interval", m)
 }
+
+// TestConsumerProtocol puts Apache Kafka's console consumer, librdkafka and
+// franz-go into one group of the consumer protocol (KIP-848): they join and
+// leave, the broker is killed and comes back, a member is killed. Every record
+// arrives, no partition has two owners, and Apache Kafka's tool shows it all.
+func TestConsumerProtocol(t *testing.T) {
+	py := pythonWith(t, "confluent_kafka")
+	fetched(t, "kafka.sh")
+	dir, addr := filepath.Join(t.TempDir(), "data"), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	broker := startBroker(t, dir, addr)
+	const topic, group, parts = "t", "cp", 6
+	admin, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	ctx := t.Context()
+	if _, err := kadm.NewClient(admin).CreateTopic(ctx, parts, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	produce := func(n int) {
+		t.Helper()
+		var recs []*kgo.Record
+		for range n {
+			recs = append(recs, &kgo.Record{Topic: topic, Value: fmt.Append(nil, "r", sent)})
+			sent++
+		}
+		if err := admin.ProduceSync(ctx, recs...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// describe checks that nothing has two owners.
+	describe := func() (*kmsg.ConsumerGroupDescribeResponseGroup, error) {
+		req := kmsg.NewPtrConsumerGroupDescribeRequest()
+		req.Groups = []string{group}
+		resp, err := req.RequestWith(ctx, admin)
+		if err != nil {
+			return nil, err
+		}
+		g := &resp.Groups[0]
+		owner := map[int32]string{}
+		for _, m := range g.Members {
+			for _, a := range m.Assignment.TopicPartitions {
+				for _, p := range a.Partitions {
+					if owner[p] != "" {
+						t.Fatalf("partition %d is %s's and %s's", p, owner[p], m.MemberID)
+					}
+					owner[p] = m.MemberID
+				}
+			}
+		}
+		return g, kerr.ErrorForCode(g.ErrorCode)
+	}
+	shared := func(limit time.Duration, members int) *kmsg.ConsumerGroupDescribeResponseGroup {
+		t.Helper()
+		var g *kmsg.ConsumerGroupDescribeResponseGroup
+		eventually(t, limit, fmt.Sprintf("%d members share the partitions", members), func() (err error) {
+			if g, err = describe(); err != nil {
+				return err
+			}
+			n := 0
+			for _, m := range g.Members {
+				for _, a := range m.Assignment.TopicPartitions {
+					n += len(a.Partitions)
+				}
+			}
+			if g.State != "Stable" || len(g.Members) != members || n != parts {
+				return fmt.Errorf("%s, %d members, %d partitions", g.State, len(g.Members), n)
+			}
+			return nil
+		})
+		return g
+	}
+	var own output // of the member in this process
+	//lint:ignore SA1029 it is kgo's key
+	fgCtx := context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true)
+	fg, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.WithContext(fgCtx), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.Balancers(kgo.StickyBalancer()), kgo.AutoCommitInterval(500*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	polled := make(chan struct{})
+	go func() {
+		defer close(polled)
+		for {
+			fs := fg.PollFetches(ctx)
+			if fs.IsClientClosed() || ctx.Err() != nil {
+				return
+			}
+			fs.EachRecord(func(r *kgo.Record) { fmt.Fprintf(&own, "%s\n", r.Value) })
+		}
+	}()
+	produce(300)
+	java := startMember(t, filepath.Join("peers", "kafka-cli.sh"), "console-consumer", "--bootstrap-server", addr, "--topic", topic,
+		"--group", group, "--from-beginning", "--command-property", "group.protocol=consumer", "--command-property", "auto.commit.interval.ms=500")
+	rdkafka := startMember(t, py, "-c", confluentMember, addr, topic, group)
+	arrived := func(what string) {
+		t.Helper()
+		eventually(t, 2*time.Minute, what+": every record arrives", func() error {
+			if _, err := describe(); err != nil {
+				return err
+			}
+			seen := map[string]bool{}
+			for _, o := range []*output{&own, java.out, rdkafka.out} {
+				for _, l := range splitLines(o.String()) {
+					seen[l] = true
+				}
+			}
+			for i := range sent {
+				if !seen[fmt.Sprint("r", i)] {
+					return fmt.Errorf("record %d of %d is missing", i, sent)
+				}
+			}
+			return nil
+		})
+	}
+	epoch := shared(time.Minute, 3).Epoch
+	produce(300)
+	arrived("three members")
+
+	broker.kill()
+	broker = startBroker(t, dir, addr)
+	produce(300)
+	arrived("after kill -9 of the broker")
+	if g := shared(time.Minute, 3); g.Epoch != epoch {
+		t.Errorf("the group went from epoch %d to %d: a kill of the broker made it rebalance", epoch, g.Epoch)
+	}
+	broker.stop(t)
+	startBroker(t, dir, addr)
+	produce(300)
+	arrived("after a restart of the broker")
+
+	fg.Close()
+	<-polled
+	shared(time.Minute, 2)
+	produce(300)
+	arrived("a member has left")
+	rdkafka.kill()
+	produce(300)
+	shared(2*time.Minute, 1) // after its session
+	arrived("a member was killed")
+
+	eventually(t, time.Minute, "all is committed", func() error {
+		out := kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--describe", "--group", group)
+		lag, lines := 0, 0
+		for _, l := range splitLines(out) {
+			f := strings.Fields(l)
+			if len(f) < 6 || f[0] != group {
+				continue
+			}
+			n, err := strconv.Atoi(f[5])
+			if err != nil {
+				return fmt.Errorf("no lag in %q", l)
+			}
+			lag += n
+			lines++
+		}
+		if lag != 0 || lines != parts {
+			return fmt.Errorf("lag %d in %d partitions:\n%s", lag, lines, out)
+		}
+		return nil
+	})
+	out := kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--describe", "--group", group, "--state")
+	if !strings.Contains(out, "Stable") || !strings.Contains(out, "uniform") {
+		t.Errorf("--describe --state prints\n%s", out)
+	}
+	out = kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--describe", "--group", group, "--members", "--verbose")
+	if !strings.Contains(out, "t:0,1,2,3,4,5") && !strings.Contains(out, "t(0,1,2,3,4,5)") {
+		t.Errorf("--describe --members --verbose prints\n%s", out)
+	}
+	out = kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--list", "--type", "consumer", "--state", "stable")
+	if !strings.Contains(out, group) {
+		t.Errorf("--list prints\n%s", out)
+	}
+	if out = kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--delete", "--group", group); !strings.Contains(out, "NonEmpty") && !strings.Contains(out, "not empty") {
+		t.Errorf("--delete of a live group prints\n%s", out)
+	}
+	java.stop()
+	eventually(t, time.Minute, "the group is empty", func() error {
+		g, err := describe()
+		if err == nil && len(g.Members) > 0 {
+			err = fmt.Errorf("%d members", len(g.Members))
+		}
+		return err
+	})
+	kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--reset-offsets", "--to-earliest", "--execute", "--group", group, "--topic", topic)
+	out = kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--delete", "--group", group)
+	if !strings.Contains(out, "successful") {
+		t.Errorf("--delete prints\n%s", out)
+	}
+}
+
+// confluentMember is a librdkafka consumer that prints what it gets.
+const confluentMember = `
+import sys, confluent_kafka
+addr, topic, group = sys.argv[1:4]
+c = confluent_kafka.Consumer({'bootstrap.servers': addr, 'group.id': group, 'group.protocol': 'consumer',
+    'auto.offset.reset': 'earliest', 'auto.commit.interval.ms': 500})
+c.subscribe([topic])
+while True:
+    m = c.poll(1)
+    if m is None: continue
+    if m.error():
+        print(m.error(), file=sys.stderr, flush=True)
+        continue
+    print(m.value().decode(), flush=True)
+`
+
+// groupMember is a consumer in a process of its own.
+type groupMember struct {
+	cmd  *exec.Cmd
+	out  *output
+	done chan struct{}
+}
+
+func startMember(t *testing.T, name string, args ...string) *groupMember {
+	t.Helper()
+	m := &groupMember{cmd: exec.Command(name, args...), out: &output{}, done: make(chan struct{})}
+	var stderr output
+	m.cmd.Stdout, m.cmd.Stderr = m.out, &stderr
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { m.cmd.Wait(); close(m.done) }()
+	t.Cleanup(func() {
+		m.kill()
+		if t.Failed() {
+			t.Logf("%s printed on stderr (end):\n%s", filepath.Base(name), tail(stderr.String(), 2000))
+		}
+	})
+	return m
+}
+
+func (m *groupMember) kill() { m.cmd.Process.Kill(); <-m.done }
+func (m *groupMember) stop() { m.cmd.Process.Signal(syscall.SIGTERM); <-m.done }

@@ -71,14 +71,17 @@ func program(t *testing.T, name string) string {
 }
 
 // python finds an interpreter that has kafka-python.
-func python(t *testing.T) string {
+func python(t *testing.T) string { return pythonWith(t, "kafka") }
+
+// pythonWith finds an interpreter that has a module.
+func pythonWith(t *testing.T, module string) string {
 	t.Helper()
 	for _, p := range []string{os.Getenv("SLUICE_PYTHON"), "python3"} {
-		if p != "" && exec.Command(p, "-c", "import kafka").Run() == nil {
+		if p != "" && exec.Command(p, "-c", "import "+module).Run() == nil {
 			return p
 		}
 	}
-	missing(t, "a Python with kafka-python (SLUICE_PYTHON names the interpreter)")
+	missing(t, "a Python with the module %s (SLUICE_PYTHON names the interpreter)", module)
 	return ""
 }
 
