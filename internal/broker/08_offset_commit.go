@@ -24,6 +24,8 @@ import (
 //   - An offset for a partition that does not exist is
 //     UNKNOWN_TOPIC_OR_PARTITION; metadata above 4096 bytes is
 //     OFFSET_METADATA_TOO_LARGE. The others of the request stand.
+//   - When the groups take as much memory as they may, an offset for a partition
+//     that has none yet is POLICY_VIOLATION.
 //   - The retention time of versions 2 to 4 is not looked at, as in Apache
 //     Kafka since 2.1: one rule holds for all (KIP-211).
 //
@@ -66,6 +68,8 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 				sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			case rp.Metadata != nil && len(*rp.Metadata) > maxOffsetMetadata:
 				sp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			case b.groups.full(!e.has(t.name, rp.Partition), r):
+				sp.ErrorCode = kerr.PolicyViolation.Code
 			case rp.Offset < 0:
 				sp.ErrorCode = kerr.InvalidCommitOffsetSize.Code
 			default:
@@ -107,6 +111,12 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 		}
 		return outcome{resp: resp}, nil
 	}}, nil
+}
+
+// has reports whether a locked group has an offset of a partition.
+func (e *groupEntry) has(topic string, p int32) bool {
+	_, ok := e.g.Offset(group.TopicPartition{Topic: topic, Partition: p})
+	return ok
 }
 
 func (b *Broker) commitTopic(req *kmsg.OffsetCommitRequest, rt *kmsg.OffsetCommitRequestTopic) *topic {

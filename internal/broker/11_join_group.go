@@ -41,6 +41,11 @@ func startJoinGroup(_ context.Context, b *Broker, r *request) (outcome, error) {
 	if e == nil {
 		return fail(kerr.UnknownMemberID.Code)
 	}
+	if b.groups.full(req.MemberID == "", r) {
+		b.groups.settle(e)
+		return fail(kerr.GroupMaxSizeReached.Code)
+	}
+	e.sized = false
 	token, ch := b.groups.wait(e)
 	j := group.JoinRequest{
 		Token: token, MemberID: req.MemberID, NewMemberID: newMemberID(r.ClientID, req.InstanceID), InstanceID: req.InstanceID,

@@ -37,6 +37,7 @@ func handleLeaveGroup(_ context.Context, b *Broker, _ *request, kreq kmsg.Reques
 			codes[i] = kerr.UnknownMemberID.Code
 		}
 	default:
+		e.sized = false
 		codes = e.g.Leave(time.Now(), members)
 		b.groups.settle(e)
 	}

@@ -42,6 +42,11 @@ func startSyncGroup(_ context.Context, b *Broker, r *request) (outcome, error) {
 	if e == nil {
 		return answer(group.Reply{Code: kerr.UnknownMemberID.Code}), nil
 	}
+	if b.groups.full(false, r) {
+		b.groups.settle(e)
+		return answer(group.Reply{Code: kerr.GroupMaxSizeReached.Code}), nil
+	}
+	e.sized = false
 	token, ch := b.groups.wait(e)
 	s := group.SyncRequest{
 		Token: token, MemberID: req.MemberID, InstanceID: req.InstanceID, Generation: req.Generation,

@@ -58,7 +58,13 @@ func handleConsumerGroupHeartbeat(_ context.Context, b *Broker, r *request, kreq
 		case e == nil:
 			return fail(apiErrorf(kerr.GroupIDNotFound, "Group %s not found.", req.Group))
 		}
+		if b.groups.full(req.MemberEpoch == 0, r) {
+			b.groups.settle(e)
+			return fail(apiErrorf(kerr.GroupMaxSizeReached, "The groups of this broker take as much memory as they may."))
+		}
+		e.sized = e.sized && req.MemberEpoch > 0 && req.SubscribedTopicNames == nil && req.SubscribedTopicRegex == nil
 		reply = e.g.ConsumerHeartbeat(time.Now(), h)
+		e.sized = e.sized && !reply.Assigned
 		b.groups.settle(e)
 	}
 	if reply.Code != 0 {

@@ -62,6 +62,7 @@ type Config struct {
 	GroupMaxSize      int           // group.max.size; default 1000
 	GroupInitialDelay time.Duration // group.initial.rebalance.delay.ms; default 0: the first member starts at once
 	MaxGroups         int           // default 10000
+	MaxGroupBytes     int64         // memory of all groups; default 512 MiB
 
 	// Groups of the consumer protocol (KIP-848); the names are those of
 	// group.consumer.*.
@@ -130,6 +131,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.GroupMaxSession, 30*time.Minute)
 	def(&c.GroupMaxSize, 1000)
 	def(&c.MaxGroups, 10_000)
+	def(&c.MaxGroupBytes, 512<<20)
 	def(&c.GroupConsumerSession, 45*time.Second)
 	def(&c.GroupConsumerMinSession, 45*time.Second)
 	def(&c.GroupConsumerMaxSession, 60*time.Second)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -484,5 +485,91 @@ func TestGroupWritesAreCaughtUp(t *testing.T) {
 	e.mu.Unlock()
 	if len(ms) != 2 {
 		t.Errorf("%d members", len(ms))
+	}
+}
+
+// TestGroupMemoryIsBounded: above MaxGroupBytes nobody new is taken in; who is
+// there goes on, and when somebody goes there is room again.
+func TestGroupMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, func(c *Config) { c.MaxGroupBytes = 200 << 10 })
+	cl := client(t, b)
+	ctx := ctxOf(t)
+	produce(t, cl, "t", "x")
+	long := string(bytes.Repeat([]byte("n"), 200))
+	beat := func(member string, epoch int32, topics int) *kmsg.ConsumerGroupHeartbeatResponse {
+		t.Helper()
+		req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		req.Group, req.MemberID, req.MemberEpoch, req.RebalanceTimeoutMillis = "cg", member, epoch, 10_000
+		for i := range topics {
+			req.SubscribedTopicNames = append(req.SubscribedTopicNames, fmt.Sprint(long, i))
+		}
+		if epoch >= 0 {
+			req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		}
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	commit := func(partition int32, group string) error {
+		t.Helper()
+		var os kadm.Offsets
+		os.Add(kadm.Offset{Topic: "t", Partition: partition, At: 1, LeaderEpoch: -1})
+		rs, err := kadm.NewClient(cl).CommitOffsets(ctx, group, os)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := rs.Lookup("t", partition)
+		return r.Err
+	}
+	if err := commit(0, "offsets"); err != nil {
+		t.Fatal(err)
+	}
+	var epoch int32
+	members := 0
+	for ; ; members++ {
+		resp := beat(fmt.Sprint("m", members), 0, 100)
+		if resp.ErrorCode == kerr.GroupMaxSizeReached.Code {
+			break
+		}
+		if resp.ErrorCode != 0 || members > 50 {
+			t.Fatalf("member %d: %+v", members, resp)
+		}
+		epoch = resp.MemberEpoch
+	}
+	if members < 5 {
+		t.Errorf("only %d members fit", members)
+	}
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis, join.ProtocolType = "other", 10_000, 10_000, "consumer"
+	jp := kmsg.NewJoinGroupRequestProtocol()
+	jp.Name = "range"
+	join.Protocols = append(join.Protocols, jp)
+	if resp, err := join.RequestWith(ctx, cl); err != nil || resp.ErrorCode != kerr.GroupMaxSizeReached.Code {
+		t.Errorf("%v %+v", err, resp)
+	}
+	if err := commit(0, "offsets"); err != nil {
+		t.Errorf("an offset that is there: %v", err)
+	}
+	if err := commit(0, "more"); !errors.Is(err, kerr.PolicyViolation) {
+		t.Errorf("another group's offset: %v", err)
+	}
+	if resp := beat(fmt.Sprint("m", members-1), epoch, 1); resp.ErrorCode != 0 {
+		t.Errorf("who is there: %+v", resp)
+	}
+	for i := range members {
+		beat(fmt.Sprint("m", i), -1, 0)
+	}
+	if resp := beat("late", 0, 100); resp.ErrorCode != 0 {
+		t.Errorf("there is room again: %+v", resp)
+	}
+	beat("late", -1, 0)
+	if _, err := kadm.NewClient(cl).DeleteGroups(ctx, "cg", "offsets"); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.groups.bytes.Load(); n != 0 {
+		t.Errorf("%d bytes are counted without a group", n)
 	}
 }

@@ -25,7 +25,8 @@ type coordinator struct {
 	limits group.Limits
 	topics groupTopics
 	log    *groupLog
-	failed logLimit // of lines about the group log
+	failed logLimit     // of lines about the group log
+	bytes  atomic.Int64 // of memory that the groups take, about
 
 	tokens  atomic.Uint64
 	mu      sync.RWMutex
@@ -43,6 +44,8 @@ type groupEntry struct {
 	fresh bool // nothing of it has been written yet
 	// unwritten is what the group log did not take. It goes first at the next turn.
 	unwritten []group.Record
+	size      int64 // its part of coordinator.bytes
+	sized     bool  // size is of what the group is now
 	waiters   map[group.Token]chan group.Reply
 	timer     *time.Timer
 	timerAt   time.Time
@@ -102,6 +105,7 @@ func (c *coordinator) load(ctx context.Context) error {
 			delete(c.groups, name)
 			continue
 		}
+		c.account(e)
 		c.arm(e)
 	}
 	if len(c.groups) > 0 || skipped > 0 {
@@ -224,6 +228,7 @@ func (c *coordinator) settle(e *groupEntry) {
 			}
 		}
 	}
+	c.account(e)
 	for _, r := range e.g.Replies() {
 		if ch := e.waiters[r.Token]; ch != nil {
 			delete(e.waiters, r.Token)
@@ -235,6 +240,26 @@ func (c *coordinator) settle(e *groupEntry) {
 	}
 	c.arm(e)
 	e.mu.Unlock()
+}
+
+// account brings coordinator.bytes up to date.
+func (c *coordinator) account(e *groupEntry) {
+	if !e.sized && !e.gone {
+		e.sized = true
+		n := e.g.Size()
+		c.bytes.Add(n - e.size)
+		e.size = n
+	}
+}
+
+// smallRequest is what a member of a group may still send when the groups
+// take as much memory as they may.
+const smallRequest = 16 << 10
+
+// full reports whether the groups take as much memory as they may, so that
+// nobody new, and nothing large, is taken in.
+func (c *coordinator) full(isNew bool, r *request) bool {
+	return (isNew || len(r.body) > smallRequest) && c.bytes.Load() >= c.b.cfg.MaxGroupBytes
 }
 
 // lastOfEach leaves out the records that a later one with the same key
@@ -256,6 +281,8 @@ func lastOfEach(recs []group.Record) []group.Record {
 // remove takes a locked group out of the map.
 func (c *coordinator) remove(e *groupEntry) {
 	e.gone = true
+	c.bytes.Add(-e.size)
+	e.size = 0
 	c.mu.Lock()
 	if c.groups[e.name] == e {
 		delete(c.groups, e.name)
@@ -292,6 +319,7 @@ func (c *coordinator) fire(e *groupEntry) {
 		return
 	}
 	e.timerAt = time.Time{}
+	e.sized = false
 	e.g.Tick(time.Now())
 	c.settle(e)
 }
@@ -334,6 +362,12 @@ func (c *coordinator) commit(ctx context.Context, e *groupEntry, now time.Time, 
 		return p, err
 	}
 	e.fresh = e.fresh && len(offsets) == 0
+	before := e.g.OffsetBytes()
+	defer func() {
+		n := e.g.OffsetBytes() - before
+		e.size += n
+		c.bytes.Add(n)
+	}()
 	for tp, o := range offsets {
 		e.g.SetOffset(tp, o)
 	}
@@ -359,6 +393,7 @@ func (c *coordinator) forget(ctx context.Context, e *groupEntry, tps []group.Top
 	for _, tp := range tps {
 		e.g.ForgetOffset(tp)
 	}
+	e.sized = false
 	return nil
 }
 

@@ -1115,6 +1115,27 @@ func TestInitialDelay(t *testing.T) {
 	r.answered(ja, nil)
 }
 
+// TestHeartbeatAllocations: a heartbeat without news allocates next to nothing,
+// however large the group.
+func TestHeartbeatAllocations(t *testing.T) {
+	r := newConsumerRig(t, topicMap{"a": 40})
+	for i := range 10 {
+		r.add(fmt.Sprint("m", i), "a")
+	}
+	r.converge()
+	req := r.ms["m3"].request()
+	if n := testing.AllocsPerRun(100, func() {
+		if rep := r.g.ConsumerHeartbeat(r.now, req); rep.Code != 0 || rep.Assigned {
+			t.Fatalf("%+v", rep)
+		}
+	}); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+	if recs := r.g.Records(); len(recs) > 0 {
+		t.Errorf("%d records", len(recs))
+	}
+}
+
 func FuzzConsumerRecords(f *testing.F) {
 	r := &crig{rig: &rig{g: New("g", t0, consumerLimits(), topicMap{"a": 3})}}
 	for _, req := range []HeartbeatRequest{

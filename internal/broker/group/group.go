@@ -185,6 +185,7 @@ type Group struct {
 	joinedSince  bool                 // somebody joined since the initial delay was last extended
 	seq          int
 	offsets      map[TopicPartition]Offset
+	offsetBytes  int64
 
 	out   []Reply
 	recs  []Record

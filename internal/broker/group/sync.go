@@ -260,7 +260,11 @@ func (g *Group) CheckFetch(memberID *string, epoch int32) int16 {
 }
 
 // SetOffset notes a commit that is in the group log.
-func (g *Group) SetOffset(tp TopicPartition, o Offset) { g.offsets[tp] = o }
+func (g *Group) SetOffset(tp TopicPartition, o Offset) {
+	g.ForgetOffset(tp)
+	g.offsets[tp] = o
+	g.offsetBytes += o.size()
+}
 
 // Offset returns a committed offset.
 func (g *Group) Offset(tp TopicPartition) (Offset, bool) {
@@ -290,7 +294,12 @@ func compareTP(a, b TopicPartition) int {
 
 // ForgetOffset drops a committed offset; the caller has put a tombstone into
 // the group log.
-func (g *Group) ForgetOffset(tp TopicPartition) { delete(g.offsets, tp) }
+func (g *Group) ForgetOffset(tp TopicPartition) {
+	if o, ok := g.offsets[tp]; ok {
+		g.offsetBytes -= o.size()
+		delete(g.offsets, tp)
+	}
+}
 
 // Expired lists the offsets that are older than retention. Those of an empty
 // group count from when it became empty; in a group with members those of
@@ -300,14 +309,15 @@ func (g *Group) Expired(now time.Time, retention time.Duration) []TopicPartition
 	if state != Empty && g.c == nil && state != Stable || state == Dead {
 		return nil
 	}
-	subscribed := map[string]bool{}
-	if state != Empty {
-		for tp := range g.offsets {
-			if _, ok := subscribed[tp.Topic]; !ok {
-				is, known := g.Subscribed(tp.Topic)
-				subscribed[tp.Topic] = is || !known
-			}
+	kept := map[string]bool{} // topics that members subscribe to, or may
+	subscribed := func(topic string) bool {
+		is, ok := kept[topic]
+		if !ok && state != Empty {
+			in, known := g.Subscribed(topic)
+			is = in || !known
+			kept[topic] = is
 		}
+		return is
 	}
 	var tps []TopicPartition
 	for tp, o := range g.offsets {
@@ -315,7 +325,7 @@ func (g *Group) Expired(now time.Time, retention time.Duration) []TopicPartition
 		if state == Empty && g.c == nil && g.protocolType != "" && g.since.After(from) {
 			from = g.since
 		}
-		if now.Sub(from) >= retention && !subscribed[tp.Topic] {
+		if now.Sub(from) >= retention && !subscribed(tp.Topic) {
 			tps = append(tps, tp)
 		}
 	}
