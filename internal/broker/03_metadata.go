@@ -28,6 +28,9 @@ func handleMetadata(ctx context.Context, b *Broker, r *request, kreq kmsg.Reques
 	host, port := r.conn.advertised()
 	mb := kmsg.NewMetadataResponseBroker()
 	mb.NodeID, mb.Host, mb.Port = b.cfg.NodeID, host, port
+	if b.cfg.Rack != "" {
+		mb.Rack = &b.cfg.Rack
+	}
 	resp.Brokers = append(resp.Brokers, mb)
 	resp.ClusterID = &b.dir.clusterID
 	resp.ControllerID = b.cfg.NodeID

@@ -47,6 +47,8 @@ func handleDeleteTopics(ctx context.Context, b *Broker, _ *request, kreq kmsg.Re
 func (b *Broker) topicToDelete(rt *kmsg.DeleteTopicsRequestTopic) (*topic, error) {
 	var t *topic
 	switch {
+	case b.cfg.DisableDelete:
+		return nil, apiErrorf(kerr.TopicDeletionDisabled, "delete.topic.enable is false")
 	case rt.Topic != nil && rt.TopicID != topicID{}:
 		return nil, apiErrorf(kerr.InvalidRequest, "name the topic either by name or by id")
 	case rt.Topic != nil:

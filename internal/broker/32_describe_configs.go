@@ -3,8 +3,6 @@ package broker
 import (
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,10 +10,10 @@ import (
 
 // DescribeConfigs: v0-4
 //
-// Topics (type 2): every setting of topicconfig.go. Brokers (type 4): the
-// same settings' defaults by their broker names, and the broker's own limits;
-// all read-only, as they are flags. Groups (type 32): groupconfig.go. Others are
-// INVALID_REQUEST.
+// Topics (type 2): every setting of topicconfig.go. Brokers (type 4):
+// brokerconfig.go; the empty name means what was set for all brokers while
+// they run. Loggers (type 8): loggerconfig.go. Groups (type 32):
+// groupconfig.go. Others are INVALID_REQUEST.
 //
 // Version notes: v1 synonyms; v3 types and documentation; v4 flexible.
 
@@ -41,7 +39,9 @@ func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 		case kmsg.ConfigResourceTypeTopic:
 			err = b.describeTopicConfigs(rr, &sr, req)
 		case kmsg.ConfigResourceTypeBroker:
-			err = b.describeBrokerConfigs(rr, &sr, req)
+			err = b.configs.describe(rr, &sr, req)
+		case kmsg.ConfigResourceTypeBrokerLogger:
+			err = b.describeLoggers(rr, &sr)
 		case kmsg.ConfigResourceTypeGroupConfig:
 			err = b.groupConfigs.describe(rr, &sr, req)
 		default:
@@ -58,15 +58,15 @@ func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, s
 	if t == nil {
 		return apiErrorf(kerr.UnknownTopicOrPartition, "topic %q does not exist", rr.ResourceName)
 	}
-	st := t.state.Load()
+	st, defaults := t.state.Load(), b.topics.defaults.Load()
 	for _, k := range topicConfigKeys() {
 		if rr.ConfigNames != nil && !slices.Contains(rr.ConfigNames, k.name) {
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		v, def := k.get(&st.cfg), k.get(&b.topics.defaults)
+		v, def := k.get(&st.cfg), k.get(defaults)
 		c.Name, c.Value, c.ConfigType = k.name, &v, k.typ
-		source := b.defaultSource(k.name)
+		source := b.configs.topicSource(k.name)
 		c.Source, c.IsDefault = source, true
 		synonyms := []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.brokerName, Value: &def, Source: source}}
 		if _, own := st.configs[k.name]; own {
@@ -81,54 +81,5 @@ func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, s
 		}
 		sr.Configs = append(sr.Configs, c)
 	}
-	return nil
-}
-
-// defaultSource says where a topic default comes from: a flag or the code.
-func (b *Broker) defaultSource(name string) kmsg.ConfigSource {
-	if _, ok := b.cfg.TopicDefaults[name]; ok {
-		return kmsg.ConfigSourceStaticBrokerConfig
-	}
-	return kmsg.ConfigSourceDefaultConfig
-}
-
-func (b *Broker) describeBrokerConfigs(rr *kmsg.DescribeConfigsRequestResource, sr *kmsg.DescribeConfigsResponseResource, req *kmsg.DescribeConfigsRequest) error {
-	if rr.ResourceName != "" && rr.ResourceName != strconv.Itoa(int(b.cfg.NodeID)) {
-		return apiErrorf(kerr.InvalidRequest, "broker %q is not this one, %d", rr.ResourceName, b.cfg.NodeID)
-	}
-	add := func(name, value string, typ kmsg.ConfigType, source kmsg.ConfigSource, doc string) {
-		if rr.ConfigNames != nil && !slices.Contains(rr.ConfigNames, name) {
-			return
-		}
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value, c.ConfigType, c.Source, c.ReadOnly = name, &value, typ, source, true
-		c.IsDefault = source == kmsg.ConfigSourceDefaultConfig
-		if req.IncludeSynonyms {
-			c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: name, Value: &value, Source: source}}
-		}
-		if req.IncludeDocumentation {
-			c.Documentation = &doc
-		}
-		sr.Configs = append(sr.Configs, c)
-	}
-	if rr.ResourceName == "" {
-		return nil // cluster-wide dynamic settings: there are none
-	}
-	for _, k := range topicConfigKeys() {
-		add(k.brokerName, k.get(&b.topics.defaults), k.typ, b.defaultSource(k.name), k.doc)
-	}
-	static := kmsg.ConfigSourceStaticBrokerConfig
-	add("auto.create.topics.enable", strconv.FormatBool(!b.cfg.DisableAutoCreate), kmsg.ConfigTypeBoolean, static, "Create a topic when a client first names it.")
-	add("broker.id", strconv.Itoa(int(b.cfg.NodeID)), kmsg.ConfigTypeInt, static, "Number of this broker.")
-	add("default.replication.factor", "1", kmsg.ConfigTypeInt, kmsg.ConfigSourceDefaultConfig, "There is one broker.")
-	for _, s := range b.cfg.groupSettings() {
-		add(s.name, s.value, s.typ, static, s.doc)
-	}
-	add("max.connections", strconv.Itoa(b.cfg.MaxConnections), kmsg.ConfigTypeInt, static, "Most connections at a time.")
-	add("num.partitions", strconv.Itoa(int(b.cfg.NumPartitions)), kmsg.ConfigTypeInt, static, "Partitions of a topic that is created without a number.")
-	add("offsets.retention.minutes", strconv.Itoa(int(b.cfg.OffsetsRetention.Minutes())), kmsg.ConfigTypeInt, static, "How long offsets of a group without members are kept.")
-	add("sluice.max.disk.bytes", strconv.FormatInt(b.disk.limit, 10), kmsg.ConfigTypeLong, static, "Limit of all topics together; -1 for none.")
-	add("socket.request.max.bytes", strconv.Itoa(int(b.cfg.MaxRequestBytes)), kmsg.ConfigTypeInt, static, "Largest request.")
-	slices.SortFunc(sr.Configs, func(a, b kmsg.DescribeConfigsResponseResourceConfig) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }

@@ -3,14 +3,13 @@ package broker
 import (
 	"context"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // AlterConfigs: v0-2
 //
-// Replaces all settings of a topic or a group. IncrementalAlterConfigs (key 44) is the
-// better one. The broker's own settings are flags and cannot be changed.
+// Replaces all settings of a topic, a group or the broker (brokerconfig.go).
+// IncrementalAlterConfigs (key 44) is the better one.
 //
 // Version notes: v2 flexible.
 
@@ -21,30 +20,17 @@ func handleAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Requ
 		rr := &req.Resources[i]
 		sr := kmsg.NewAlterConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
-		err := onlyTopicsAndGroups(rr.ResourceType)
-		if err == nil {
-			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error {
-				clear(own)
-				for _, c := range rr.Configs {
-					if c.Value != nil {
-						own[c.Name] = *c.Value
-					}
+		err := b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error {
+			clear(own)
+			for _, c := range rr.Configs {
+				if c.Value != nil {
+					own[c.Name] = *c.Value
 				}
-				return nil
-			}, req.ValidateOnly)
-		}
+			}
+			return nil
+		}, req.ValidateOnly)
 		sr.ErrorCode, sr.ErrorMessage = codeOf(err)
 		resp.Resources = append(resp.Resources, sr)
 	}
 	return resp, nil
-}
-
-func onlyTopicsAndGroups(t kmsg.ConfigResourceType) error {
-	switch t {
-	case kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeGroupConfig:
-		return nil
-	case kmsg.ConfigResourceTypeBroker:
-		return apiErrorf(kerr.InvalidRequest, "the broker's settings are flags: start it with others")
-	}
-	return apiErrorf(kerr.InvalidRequest, "settings of resource type %d do not exist here", t)
 }

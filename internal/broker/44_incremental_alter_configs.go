@@ -9,7 +9,8 @@ import (
 
 // IncrementalAlterConfigs: v0-1 (KIP-339)
 //
-// Sets or deletes single settings of a topic or a group. There is no list setting with
+// Sets or deletes single settings of a topic, a group or the broker
+// (brokerconfig.go), and the level of the log (loggerconfig.go). There is no list setting with
 // more than one possible element, so APPEND and SUBTRACT are INVALID_CONFIG.
 //
 // Version notes: v1 flexible.
@@ -21,8 +22,10 @@ func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kre
 		rr := &req.Resources[i]
 		sr := kmsg.NewIncrementalAlterConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
-		err := onlyTopicsAndGroups(rr.ResourceType)
-		if err == nil {
+		var err error
+		if rr.ResourceType == kmsg.ConfigResourceTypeBrokerLogger {
+			err = b.alterLogger(rr, req.ValidateOnly)
+		} else {
 			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error { return alter(own, rr) }, req.ValidateOnly)
 		}
 		sr.ErrorCode, sr.ErrorMessage = codeOf(err)

@@ -23,6 +23,9 @@ func handleDescribeCluster(_ context.Context, b *Broker, r *request, kreq kmsg.R
 	sb := kmsg.NewDescribeClusterResponseBroker()
 	sb.NodeID = b.cfg.NodeID
 	sb.Host, sb.Port = r.conn.advertised()
+	if b.cfg.Rack != "" {
+		sb.Rack = &b.cfg.Rack
+	}
 	resp.Brokers = append(resp.Brokers, sb)
 	return resp, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,7 @@ type Broker struct {
 	groupConfigs *groupConfigs
 	pids         *producerIDs
 	fetches      *fetchSessions
+	configs      *brokerConfigs
 	disk         *diskGuard
 	metrics      *metrics
 	decoder      decoder
@@ -41,6 +43,7 @@ type Broker struct {
 	loopWG    sync.WaitGroup
 	mu        sync.Mutex
 	conns     map[net.Conn]struct{}
+	perIP     map[netip.Addr]int // connections of each client address
 	connCount atomic.Int64
 	inflight  atomic.Int64 // bytes of memory for requests under way
 	closed    burstLimit   // of lines about connections that were closed
@@ -58,7 +61,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, logger: cfg.Logger, stopping: make(chan struct{}), done: make(chan struct{}),
-		conns: map[net.Conn]struct{}{}, apis: map[int16]*api{}, fetches: newFetchSessions(),
+		conns: map[net.Conn]struct{}{}, perIP: map[netip.Addr]int{}, apis: map[int16]*api{}, fetches: newFetchSessions(),
 	}
 	list := apis()
 	for i := range list {
@@ -119,7 +122,11 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	if b.disk, err = newDiskGuard(b); err != nil {
 		return err
 	}
-	defaults, err := b.cfg.topicDefaults(b.disk.limit)
+	if b.configs, err = openBrokerConfigs(b); err != nil {
+		return err
+	}
+	live := b.configs.live.Load()
+	defaults, err := live.topicDefaults(b.disk.limit)
 	if err != nil {
 		return &ConfigError{err}
 	}
@@ -264,16 +271,22 @@ func (b *Broker) acceptLoop(l *listener) {
 			}
 			continue
 		}
+		from := clientAddr(nc)
 		b.mu.Lock()
-		if b.isStopping() || len(b.conns) >= b.cfg.MaxConnections {
+		why, limit := b.refuses(from)
+		if b.isStopping() || why != "" {
 			b.mu.Unlock()
 			nc.Close()
-			if !b.isStopping() && refused.allow() {
-				b.logger.Warn("connection refused: as many are open as allowed", "limit", b.cfg.MaxConnections, "remote", nc.RemoteAddr().String())
+			if !b.isStopping() {
+				b.metrics.connectionsRefused.Add(1)
+				if refused.allow() {
+					b.logger.Warn("connection refused: "+why, "limit", limit, "remote", nc.RemoteAddr().String())
+				}
 			}
 			continue
 		}
 		b.conns[nc] = struct{}{}
+		b.perIP[from]++
 		b.connCount.Store(int64(len(b.conns)))
 		b.connWG.Add(1)
 		b.mu.Unlock()
@@ -283,6 +296,9 @@ func (b *Broker) acceptLoop(l *listener) {
 				nc.Close()
 				b.mu.Lock()
 				delete(b.conns, nc)
+				if b.perIP[from]--; b.perIP[from] == 0 {
+					delete(b.perIP, from)
+				}
 				b.connCount.Store(int64(len(b.conns)))
 				b.mu.Unlock()
 			}()

@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -37,9 +39,16 @@ type Config struct {
 	DataDir string
 	NodeID  int32        // default 1; NodeZero for the number 0
 	Logger  *slog.Logger // default: discard
+	// LogLevel is the level of Logger, if clients may change it.
+	LogLevel *slog.LevelVar
 
+	// Static are the properties that SetProperties put into this Config.
+	Static map[string]string
+
+	Rack              string            // broker.rack
 	NumPartitions     int32             // of topics created without a number; default 1
 	DisableAutoCreate bool              // auto.create.topics.enable=false
+	DisableDelete     bool              // delete.topic.enable=false
 	TopicDefaults     map[string]string // topic settings by Kafka's names, for all topics that do not say otherwise
 	MaxPartitions     int               // over all topics; default 10000
 	MaxDisk           int64             // bytes of all topics together; default: the lower of 10 GiB and 10 % of the free space; -1: no limit
@@ -48,14 +57,17 @@ type Config struct {
 	OffsetsRetention  time.Duration     // offsets of empty groups; default 7 days
 	Repair            bool              // cut damaged partitions off at the damage instead of refusing to start
 
-	MaxConnections   int           // default 2000
-	MaxRequestBytes  int32         // of a Produce; default 100 MiB
-	MaxInflightBytes int64         // memory for the requests of all connections; default 1 GiB
-	MaxInflight      int           // requests of one connection read ahead of their answers; default 16
-	MaxFetchBytes    int32         // of one Fetch response; default 55 MiB
-	IdleTimeout      time.Duration // of a connection without requests; default 10 min
-	WriteTimeout     time.Duration // without any progress; default 1 min
-	StopTimeout      time.Duration // bound on answering what was asked, at the end of the context; default 10 s
+	MaxConnections            int    // default 2000
+	MaxConnectionsPerIP       int    // default: no limit but MaxConnections
+	ConnectionsPerIPOverrides string // HOST:COUNT,…
+	ipLimits                  map[netip.Addr]int
+	MaxRequestBytes           int32         // of a Produce; default 100 MiB
+	MaxInflightBytes          int64         // memory for the requests of all connections; default 1 GiB
+	MaxInflight               int           // requests of one connection read ahead of their answers; default 16
+	MaxFetchBytes             int32         // of one Fetch response; default 55 MiB
+	IdleTimeout               time.Duration // of a connection without requests; default 10 min
+	WriteTimeout              time.Duration // without any progress; default 1 min
+	StopTimeout               time.Duration // bound on answering what was asked, at the end of the context; default 10 s
 
 	GroupMinSession   time.Duration // group.min.session.timeout.ms; default 6 s
 	GroupMaxSession   time.Duration // group.max.session.timeout.ms; default 30 min
@@ -120,6 +132,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.RetentionCheck, 10*time.Second)
 	def(&c.OffsetsRetention, 7*24*time.Hour)
 	def(&c.MaxConnections, 2000)
+	def(&c.MaxConnectionsPerIP, math.MaxInt32)
 	def(&c.MaxRequestBytes, 100<<20)
 	def(&c.MaxInflight, 16)
 	def(&c.MaxInflightBytes, 1<<30)
@@ -161,6 +174,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := c.checkGroups(); err != nil {
 		return c, fmt.Errorf("start broker: %w", err)
+	}
+	var err error
+	if c.ipLimits, err = parseIPLimits(c.ConnectionsPerIPOverrides); err != nil {
+		return c, fmt.Errorf("start broker: max.connections.per.ip.overrides: %w", err)
 	}
 	if c.Metrics != "" {
 		if _, _, err := splitHostPort(c.Metrics); err != nil {

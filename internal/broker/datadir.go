@@ -19,13 +19,14 @@ import (
 const formatVersion = 1
 
 const (
-	lockFile   = "lock"
-	brokerFile = "broker.json"
-	topicsFile = "topics.json"
-	pidsFile   = "producer-ids.json"
-	groupsFile = "groups.json"
-	cleanFile  = "clean-shutdown"
-	logsDir    = "logs"
+	lockFile    = "lock"
+	brokerFile  = "broker.json"
+	topicsFile  = "topics.json"
+	pidsFile    = "producer-ids.json"
+	groupsFile  = "groups.json"
+	configsFile = "broker-configs.json"
+	cleanFile   = "clean-shutdown"
+	logsDir     = "logs"
 )
 
 // dataDir is the broker's directory, held by a lock while it is open.
@@ -66,6 +67,9 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		rand.Read(id[:])
 		// As Apache Kafka's Uuid: URL-safe base64 without padding.
 		st = brokerState{Format: formatVersion, ClusterID: base64.RawURLEncoding.EncodeToString(id[:])}
+		if _, err := os.Stat(filepath.Join(path, "meta.properties")); err == nil {
+			return nil, &ConfigError{fmt.Errorf("directory %s holds the data of an Apache Kafka, in files that this broker does not read: choose another with --data DIR (or --override log.dirs=DIR)", path)}
+		}
 		if _, err := os.Stat(filepath.Join(path, topicsFile)); err == nil {
 			return nil, fmt.Errorf("data directory %s has %s but no %s: restore it from a copy, or move the directory away", path, topicsFile, brokerFile)
 		}

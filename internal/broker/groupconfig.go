@@ -197,12 +197,17 @@ func (gc *groupConfigs) describe(rr *kmsg.DescribeConfigsRequestResource, sr *km
 	return nil
 }
 
-// configure changes the settings of a topic or a group.
+// configure changes the settings of a resource.
 func (b *Broker) configure(typ kmsg.ConfigResourceType, name string, change func(map[string]string) error, dryRun bool) error {
-	if typ == kmsg.ConfigResourceTypeGroupConfig {
+	switch typ {
+	case kmsg.ConfigResourceTypeTopic:
+		return b.topics.configure(name, change, dryRun)
+	case kmsg.ConfigResourceTypeGroupConfig:
 		return b.groupConfigs.configure(name, change, dryRun)
+	case kmsg.ConfigResourceTypeBroker:
+		return b.configs.configure(name, change, dryRun)
 	}
-	return b.topics.configure(name, change, dryRun)
+	return apiErrorf(kerr.InvalidRequest, "settings of resource type %d do not exist here", typ)
 }
 
 // groupLimits are the limits of all groups.
@@ -240,37 +245,4 @@ func (c *Config) checkGroups() error {
 		return fmt.Errorf("group.initial.rebalance.delay.ms %v: want 0 or more", c.GroupInitialDelay)
 	}
 	return nil
-}
-
-// groupSetting is a broker setting of groups, for DescribeConfigs.
-type groupSetting struct {
-	name, value string
-	typ         kmsg.ConfigType
-	doc         string
-}
-
-func (c *Config) groupSettings() []groupSetting {
-	var l []groupSetting
-	ms := func(name string, d time.Duration, doc string) {
-		l = append(l, groupSetting{name, strconv.FormatInt(d.Milliseconds(), 10), kmsg.ConfigTypeInt, doc})
-	}
-	number := func(name string, n int, doc string) {
-		l = append(l, groupSetting{name, strconv.Itoa(n), kmsg.ConfigTypeInt, doc})
-	}
-	for _, k := range groupConfigKeys() {
-		ms(k.brokerName, k.def(c), k.doc)
-	}
-	l = append(l,
-		groupSetting{"group.consumer.assignors", strings.Join(c.GroupConsumerAssignors, ","), kmsg.ConfigTypeList, "Server-side assignors, the default one first."},
-		groupSetting{"group.consumer.migration.policy", c.GroupConsumerMigration, kmsg.ConfigTypeString, "Between which types groups with members may change."})
-	ms("group.consumer.max.heartbeat.interval.ms", c.GroupConsumerMaxHeartbeat, "Largest heartbeat interval of a consumer group.")
-	ms("group.consumer.max.session.timeout.ms", c.GroupConsumerMaxSession, "Longest session time-out of a consumer group.")
-	number("group.consumer.max.size", c.GroupConsumerMaxSize, "Most members of a consumer group.")
-	ms("group.consumer.min.heartbeat.interval.ms", c.GroupConsumerMinHeartbeat, "Smallest heartbeat interval of a consumer group.")
-	ms("group.consumer.min.session.timeout.ms", c.GroupConsumerMinSession, "Shortest session time-out of a consumer group.")
-	ms("group.initial.rebalance.delay.ms", c.GroupInitialDelay, "How long the first rebalance of a classic group waits for more members.")
-	ms("group.max.session.timeout.ms", c.GroupMaxSession, "Longest session that a classic member may ask for.")
-	number("group.max.size", c.GroupMaxSize, "Most members of a classic group.")
-	ms("group.min.session.timeout.ms", c.GroupMinSession, "Shortest session that a classic member may ask for.")
-	return l
 }

@@ -19,14 +19,15 @@ import (
 // metrics counts what happens and describes the topics when it is asked. The
 // counters are plain atomics, because they are on every request's way.
 type metrics struct {
-	b             *Broker
-	requests      [maxAPIKey + 1]atomic.Int64
-	produceErrors atomic.Int64
-	recordsIn     atomic.Int64
-	bytesIn       atomic.Int64
-	fetchBytes    atomic.Int64
-	bytesOut      atomic.Int64
-	storageErrors logLimit
+	b                  *Broker
+	requests           [maxAPIKey + 1]atomic.Int64
+	produceErrors      atomic.Int64
+	recordsIn          atomic.Int64
+	bytesIn            atomic.Int64
+	fetchBytes         atomic.Int64
+	bytesOut           atomic.Int64
+	connectionsRefused atomic.Int64
+	storageErrors      logLimit
 }
 
 const maxAPIKey = 127

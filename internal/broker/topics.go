@@ -77,7 +77,7 @@ type topicSet struct {
 // topics owns the topics and what is written of them.
 type topics struct {
 	dir      *dataDir
-	defaults log.TopicConfig
+	defaults atomic.Pointer[log.TopicConfig]
 	maxParts int
 	repair   bool
 	logger   *slog.Logger
@@ -105,7 +105,8 @@ type storedTopic struct {
 }
 
 func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg *Config) (*topics, error) {
-	ts := &topics{dir: dir, defaults: defaults, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
+	ts := &topics{dir: dir, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
+	ts.defaults.Store(&defaults)
 	var st storedTopics
 	if _, err := readJSON(dir.file(topicsFile), &st); err != nil {
 		return nil, err
@@ -239,12 +240,12 @@ func (ts *topics) openAll(ctx context.Context, list []storedTopic) ([]*topic, er
 			return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
 		}
 		t := &topic{name: s.Name, id: id, internal: s.Name == groupTopic}
-		cfg, err := applyTopicConfigs(ts.defaults, s.Configs)
+		cfg, err := applyTopicConfigs(*ts.defaults.Load(), s.Configs)
 		if err != nil {
 			return nil, fmt.Errorf("open topic %q: %w", s.Name, err)
 		}
 		if t.internal {
-			cfg = groupTopicConfig(ts.defaults)
+			cfg = groupTopicConfig(*ts.defaults.Load())
 		}
 		t.state.Store(&topicState{configs: s.Configs, cfg: cfg, parts: make([]*part, s.Partitions)})
 		opened = append(opened, t)
@@ -348,7 +349,7 @@ func (ts *topics) create(ctx context.Context, r createRequest) (*topic, log.Topi
 	if err := checkTopicName(r.name); err != nil {
 		return nil, log.TopicConfig{}, apiErrorf(kerr.InvalidTopicException, "%v", err)
 	}
-	cfg, err := applyTopicConfigs(ts.defaults, r.configs)
+	cfg, err := applyTopicConfigs(*ts.defaults.Load(), r.configs)
 	if err != nil {
 		return nil, cfg, apiErrorf(kerr.InvalidConfig, "%v", err)
 	}
@@ -487,7 +488,7 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 	if err := change(own); err != nil {
 		return err
 	}
-	cfg, err := applyTopicConfigs(ts.defaults, own)
+	cfg, err := applyTopicConfigs(*ts.defaults.Load(), own)
 	if err != nil {
 		return apiErrorf(kerr.InvalidConfig, "%v", err)
 	}
@@ -509,6 +510,36 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 		if err := p.Reconfigure(cfg); err != nil {
 			ts.logger.Error("partition did not take its new settings; they are in force after a restart", "topic", name, "partition", p.id, "err", err)
 			return apiErrorf(kerr.KafkaStorageError, "%v", err)
+		}
+	}
+	return nil
+}
+
+// setDefaults puts other defaults in force. Nothing has changed when it
+// returns an error that is an *apiError with INVALID_CONFIG.
+func (ts *topics) setDefaults(def log.TopicConfig) error {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	all := ts.all()
+	cfgs := make([]log.TopicConfig, len(all))
+	for i, t := range all {
+		var err error
+		if cfgs[i], err = applyTopicConfigs(def, t.state.Load().configs); err != nil {
+			return apiErrorf(kerr.InvalidConfig, "topic %q: %v", t.name, err)
+		}
+		if t.internal {
+			cfgs[i] = groupTopicConfig(def)
+		}
+	}
+	ts.defaults.Store(&def)
+	for i, t := range all {
+		st := t.state.Load()
+		t.state.Store(&topicState{parts: st.parts, configs: st.configs, cfg: cfgs[i]})
+		for _, p := range st.parts {
+			if err := p.Reconfigure(cfgs[i]); err != nil && !errors.Is(err, log.ErrClosed) {
+				ts.logger.Error("partition did not take its new settings; they are in force after a restart", "topic", t.name, "partition", p.id, "err", err)
+				return apiErrorf(kerr.KafkaStorageError, "%v", err)
+			}
 		}
 	}
 	return nil
