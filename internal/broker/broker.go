@@ -307,28 +307,41 @@ func (b *Broker) acceptLoop(l *listener) {
 	}
 }
 
+// upkeepEvery is how often the disk and the groups are looked after.
+const upkeepEvery = 10 * time.Second
+
 // housekeeping runs retention, the disk guard, and the group log's upkeep.
 func (b *Broker) housekeeping() {
 	b.disk.sweep(b.connCtx) // the disk may be full already
-	tick := time.NewTicker(b.cfg.RetentionCheck)
+	// The disk and the groups do not wait for a rare retention.
+	every := min(b.cfg.RetentionCheck, upkeepEvery)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
+	retention := time.Now()
 	for {
 		select {
 		case <-b.stopping:
 			return
-		case <-tick.C:
-			for _, t := range b.topics.all() {
-				for _, p := range t.state.Load().parts {
-					// A partition may be deleted meanwhile.
-					if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() && !errors.Is(err, log.ErrClosed) {
-						b.logger.Error("upkeep of a partition failed", "topic", t.name, "partition", p.id, "err", err)
-					}
-				}
+		case now := <-tick.C:
+			if now.Sub(retention) > b.cfg.RetentionCheck-every/2 {
+				retention = now
+				b.tickPartitions()
 			}
 			b.groups.upkeep(b.connCtx, time.Now())
 			b.disk.sweep(b.connCtx)
 		case <-b.disk.kick:
 			b.disk.sweep(b.connCtx)
+		}
+	}
+}
+
+func (b *Broker) tickPartitions() {
+	for _, t := range b.topics.all() {
+		for _, p := range t.state.Load().parts {
+			// A partition may be deleted meanwhile.
+			if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() && !errors.Is(err, log.ErrClosed) {
+				b.logger.Error("upkeep of a partition failed", "topic", t.name, "partition", p.id, "err", err)
+			}
 		}
 	}
 }

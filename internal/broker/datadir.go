@@ -63,12 +63,9 @@ func openDataDir(path string) (_ *dataDir, err error) {
 	}
 	switch {
 	case !found:
-		var id [16]byte
-		rand.Read(id[:])
-		// As Apache Kafka's Uuid: URL-safe base64 without padding.
-		st = brokerState{Format: formatVersion, ClusterID: base64.RawURLEncoding.EncodeToString(id[:])}
+		st = brokerState{Format: formatVersion, ClusterID: NewClusterID()}
 		if _, err := os.Stat(filepath.Join(path, "meta.properties")); err == nil {
-			return nil, &ConfigError{fmt.Errorf("directory %s holds the data of an Apache Kafka, in files that this broker does not read: choose another with --data DIR (or --override log.dirs=DIR)", path)}
+			return nil, foreignDir(path)
 		}
 		if _, err := os.Stat(filepath.Join(path, topicsFile)); err == nil {
 			return nil, fmt.Errorf("data directory %s has %s but no %s: restore it from a copy, or move the directory away", path, topicsFile, brokerFile)
@@ -93,6 +90,55 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		return nil, fmt.Errorf("remove the mark of a clean stop: %w", err)
 	}
 	return d, nil
+}
+
+// NewClusterID makes a random id in the form of Apache Kafka's Uuid: URL-safe
+// base64 without padding, and no dash first, which tools take for an option.
+func NewClusterID() string {
+	for {
+		var id [16]byte
+		rand.Read(id[:])
+		id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // version 4
+		if s := base64.RawURLEncoding.EncodeToString(id[:]); s[0] != '-' {
+			return s
+		}
+	}
+}
+
+// ErrFormatted is Format's when the directory has a cluster id already.
+var ErrFormatted = errors.New("directory is already formatted")
+
+// Format makes a data directory with a given cluster id. A broker does it
+// itself, with an id of its own.
+func Format(dir, clusterID string) error {
+	if b, err := base64.RawURLEncoding.DecodeString(clusterID); err != nil || len(b) != 16 {
+		return &ConfigError{fmt.Errorf("cluster id %q is not 16 bytes in URL-safe base64, as in %s", clusterID, NewClusterID())}
+	}
+	id, err := ClusterID(dir)
+	if err != nil {
+		return err
+	}
+	if id != "" {
+		return fmt.Errorf("format %s: %w with the cluster id %s (--ignore-formatted leaves it alone)", dir, ErrFormatted, id)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, logsDir), 0o755); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "meta.properties")); err == nil {
+		return foreignDir(dir)
+	}
+	return writeJSON(filepath.Join(dir, brokerFile), brokerState{Format: formatVersion, ClusterID: clusterID})
+}
+
+// ClusterID reads the cluster id of a data directory, "" if it has none yet.
+func ClusterID(dir string) (string, error) {
+	var st brokerState
+	_, err := readJSON(filepath.Join(dir, brokerFile), &st)
+	return st.ClusterID, err
+}
+
+func foreignDir(dir string) error {
+	return &ConfigError{fmt.Errorf("directory %s holds the data of an Apache Kafka, in files that this broker does not read: choose another with --data DIR (or --override log.dirs=DIR)", dir)}
 }
 
 // lockDir takes the lock. The kernel drops it when the process ends, however

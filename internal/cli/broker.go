@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -13,49 +14,46 @@ import (
 	"github.com/sluice-data/sluice/internal/broker"
 )
 
-// brokerCmd runs a broker until the first signal.
+// brokerCmd runs a broker until the first signal. A flag that is not given
+// leaves what the file says, so the flags of properties have no default here.
 type brokerCmd struct {
-	Listen    []string `default:"127.0.0.1:9092" placeholder:"HOST:PORT" help:"Address to listen on. Only this machine can reach the default; there is no authentication, so think before you open it. Port 0 takes a free one. May be repeated, with a name for each: LAN://0.0.0.0:9093."`
+	File     string   `arg:"" optional:"" placeholder:"server.properties" help:"Apache Kafka's server.properties, as it is. What has no effect here, or is refused, is said at the start. Flags win over it."`
+	Config   string   `placeholder:"FILE" help:"The same, as a flag."`
+	Override []string `sep:"none" placeholder:"NAME=VALUE" help:"A property that wins over the file's. May be repeated."`
+
+	Listen    []string `placeholder:"HOST:PORT" help:"Address to listen on. Only this machine can reach the default; there is no authentication, so think before you open it. Port 0 takes a free one. May be repeated, with a name for each: LAN://0.0.0.0:9093. Default: 127.0.0.1:9092."`
 	Advertise []string `placeholder:"HOST:PORT" help:"Address told to clients, when they must use another than the one they came to first (a container, a NAT). May be repeated, one for each address to listen on, in their order or by name: LAN://kafka.example:9093."`
-	Data      string   `required:"" placeholder:"DIR" type:"path" help:"Directory of the broker's data; made if absent. One broker at a time."`
+	Data      string   `placeholder:"DIR" type:"path" help:"Directory of the broker's data; made if absent. One broker at a time. Required, here or as log.dirs in the file."`
 	Metrics   string   `placeholder:"HOST:PORT" help:"Serve Prometheus text at /metrics there. Default: nowhere."`
-	NodeID    int32    `default:"1" placeholder:"N" help:"The broker's number."`
+	NodeID    *int32   `placeholder:"N" help:"The broker's number. Default: 1."`
 
-	Partitions   int32             `default:"1" placeholder:"N" help:"Partitions of topics that are created without a number (num.partitions)."`
-	AutoCreate   bool              `default:"true" negatable:"" help:"Create a topic when a client first names it (auto.create.topics.enable)."`
+	Partitions   *int32            `placeholder:"N" help:"Partitions of topics that are created without a number (num.partitions). Default: 1."`
+	AutoCreate   *bool             `negatable:"" help:"Create a topic when a client first names it (auto.create.topics.enable). Default: yes."`
 	TopicDefault map[string]string `placeholder:"NAME=VALUE" mapsep:"none" help:"Setting of all topics that do not say otherwise, by Kafka's name: retention.ms=600000, retention.bytes, segment.bytes, max.message.bytes, flush.messages, sluice.sync.acks=true, … May be repeated."`
-	MaxDisk      string            `default:"auto" placeholder:"SIZE" help:"Limit of all topics together, such as 20GiB; the oldest segments go first. auto: the lower of 10 GiB and 10 % of the free space. none: no limit."`
-	MinFreeDisk  string            `default:"256MiB" placeholder:"SIZE" help:"Refuse to produce while the disk has less free space than this. none: never."`
+	MaxDisk      string            `placeholder:"SIZE" help:"Limit of all topics together, such as 20GiB; the oldest segments go first. auto: the lower of 10 GiB and 10 % of the free space. none: no limit. Default: auto."`
+	MinFreeDisk  string            `placeholder:"SIZE" help:"Refuse to produce while the disk has less free space than this. none: never. Default: 256MiB."`
 
-	MaxConnections int           `default:"2000" placeholder:"N" help:"Connections at a time; more are closed."`
-	IdleTimeout    time.Duration `default:"10m" help:"Close a connection without requests after this time."`
-	StopTimeout    time.Duration `default:"10s" help:"Bound of a graceful stop; after it connections are cut."`
-	Repair         bool          `help:"Cut a damaged partition off at the damage, and lose what follows, instead of refusing to start."`
-	LogLevel       string        `default:"info" enum:"debug,info,warn,error" help:"Least level of what goes to stderr: debug, info, warn or error."`
+	MaxConnections      *int           `placeholder:"N" help:"Connections at a time; more are closed (max.connections). Default: 2000."`
+	MaxConnectionsPerIP *int           `name:"max-connections-per-ip" placeholder:"N" help:"Connections of one client address at a time (max.connections.per.ip). Default: no limit of its own."`
+	IdleTimeout         *time.Duration `placeholder:"TIME" help:"Close a connection without requests after this time (connections.max.idle.ms). Default: 10m."`
+	StopTimeout         time.Duration  `default:"10s" help:"Bound of a graceful stop; after it connections are cut."`
+	Repair              bool           `help:"Cut a damaged partition off at the damage, and lose what follows, instead of refusing to start."`
+	LogLevel            string         `default:"info" enum:"debug,info,warn,error" help:"Least level of what goes to stderr: debug, info, warn or error."`
 }
 
 func (c *brokerCmd) Run(env *Env) error {
-	cfg := broker.Config{
-		Listen: strings.Join(c.Listen, ","), Advertise: strings.Join(c.Advertise, ","), Metrics: c.Metrics, DataDir: c.Data, NodeID: c.NodeID,
-		NumPartitions: c.Partitions, DisableAutoCreate: !c.AutoCreate, TopicDefaults: c.TopicDefault,
-		MaxConnections: c.MaxConnections, IdleTimeout: c.IdleTimeout, StopTimeout: c.StopTimeout, Repair: c.Repair,
-	}
-	var err error
-	if cfg.MaxDisk, err = parseSize(c.MaxDisk); err != nil && c.MaxDisk != "auto" {
-		return usageError(fmt.Errorf("--max-disk: %w, or auto", err))
-	}
-	if cfg.MinFreeDisk, err = parseSize(c.MinFreeDisk); err != nil {
-		return usageError(fmt.Errorf("--min-free-disk: %w", err))
-	}
-	if cfg.MaxDisk == 0 && c.MaxDisk != "auto" || cfg.MinFreeDisk == 0 {
-		return usageError(errors.New("--max-disk and --min-free-disk: 0 bytes make no sense; for no limit say none"))
-	}
-	var level slog.Level
+	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return usageError(fmt.Errorf("--log-level: %w", err))
 	}
+	cfg := broker.Config{StopTimeout: c.StopTimeout, Repair: c.Repair, LogLevel: level}
 	cfg.Logger = slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
-
+	if err := c.configure(&cfg); err != nil {
+		return usageError(err)
+	}
+	if cfg.DataDir == "" {
+		return usageError(errors.New("the data directory is missing: --data DIR (or log.dirs=DIR in server.properties; try: sluice broker --help)"))
+	}
 	b, err := broker.Start(env.Ctx, cfg)
 	if errors.As(err, new(*broker.ConfigError)) {
 		return usageError(err)
@@ -64,7 +62,7 @@ func (c *brokerCmd) Run(env *Env) error {
 		return err
 	}
 	// Scripts wait for this line; it is the first on stdout.
-	fmt.Fprintf(env.Stdout, "sluice broker listening on %s, data in %s\n", b.Addr(), c.Data)
+	fmt.Fprintf(env.Stdout, "sluice broker listening on %s, data in %s\n", b.Addr(), cfg.DataDir)
 	if ls := b.Listeners(); len(ls) > 1 {
 		for _, l := range ls {
 			fmt.Fprintf(env.Stdout, "listener %s\n", l)
@@ -78,6 +76,76 @@ func (c *brokerCmd) Run(env *Env) error {
 	}
 	<-b.Done()
 	return b.Close(context.Background())
+}
+
+// configure puts the file, then the overrides, then the flags into cfg.
+func (c *brokerCmd) configure(cfg *broker.Config) error {
+	file := c.Config
+	if c.File != "" {
+		if file != "" {
+			return errors.New("two files: name server.properties once, alone or with --config")
+		}
+		file = c.File
+	}
+	props, err := readServerProperties(file, c.Override, cfg.Logger)
+	if err != nil {
+		return err
+	}
+	set := func(name, flag, value string) { props[name] = placed{value, flag} }
+	if len(c.Listen) > 0 {
+		set("listeners", "--listen", strings.Join(c.Listen, ","))
+	}
+	if len(c.Advertise) > 0 {
+		set("advertised.listeners", "--advertise", strings.Join(c.Advertise, ","))
+	}
+	if c.Data != "" {
+		set("log.dirs", "--data", c.Data)
+	}
+	if c.Metrics != "" {
+		set("sluice.metrics.listen", "--metrics", c.Metrics)
+	}
+	if c.NodeID != nil {
+		set("node.id", "--node-id", strconv.Itoa(int(*c.NodeID)))
+	}
+	if c.Partitions != nil {
+		set("num.partitions", "--partitions", strconv.Itoa(int(*c.Partitions)))
+	}
+	if c.AutoCreate != nil {
+		set("auto.create.topics.enable", "--auto-create", strconv.FormatBool(*c.AutoCreate))
+	}
+	if c.MaxConnections != nil {
+		set("max.connections", "--max-connections", strconv.Itoa(*c.MaxConnections))
+	}
+	if c.MaxConnectionsPerIP != nil {
+		set("max.connections.per.ip", "--max-connections-per-ip", strconv.Itoa(*c.MaxConnectionsPerIP))
+	}
+	if c.IdleTimeout != nil {
+		set("connections.max.idle.ms", "--idle-timeout", strconv.FormatInt(c.IdleTimeout.Milliseconds(), 10))
+	}
+	for _, size := range []struct{ name, flag, value, auto string }{
+		{"sluice.max.disk.bytes", "--max-disk", c.MaxDisk, "auto"}, {"sluice.min.free.disk.bytes", "--min-free-disk", c.MinFreeDisk, ""},
+	} {
+		switch size.value {
+		case "":
+			continue
+		case size.auto:
+			delete(props, size.name)
+			continue
+		}
+		n, err := parseSize(size.value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", size.flag, err)
+		}
+		set(size.name, size.flag, strconv.FormatInt(n, 10))
+	}
+	if err := applyServerProperties(cfg, props, cfg.Logger); err != nil {
+		return err
+	}
+	if cfg.TopicDefaults == nil {
+		cfg.TopicDefaults = map[string]string{}
+	}
+	maps.Copy(cfg.TopicDefaults, c.TopicDefault)
+	return nil
 }
 
 // parseSize reads «10GiB», «500M», «123456» or «none» (-1). A letter alone

@@ -122,7 +122,7 @@ func TestKafkaNames(t *testing.T) {
 		{"zookeeper without a value", "", []string{"kafka-topics", "--zookeeper", "--list"}, 2, "", "with --bootstrap-server HOST:9092\n"},
 		{"help", "", []string{"kafka-topics", "--help"}, 0, "…  --bootstrap-server VALUE\n", ""},
 		{"version", "", []string{"kafka-topics.sh", "--version"}, 0, "…sluice", ""},
-		{"another tool", "", []string{"kafka-server-start.sh", "x.properties"}, 2, "", "start the broker with: sluice broker --data DIR"},
+		{"another tool", "", []string{"kafka-server-start.sh", "x.properties"}, 2, "", "no such file or directory"},
 		{"no broker there", "", []string{"kafka-topics", "--list", "--bootstrap-server", "127.0.0.1:1"}, 1, "", "another address with --bootstrap-server HOST:PORT"},
 		{"create", "", []string{"/opt/kafka-topics.sh", "--create", "--bootstrap-server", addr, "--replication-factor", "1", "--partitions", "1", "--topic", topic}, 0, "Created topic " + topic + ".\n", ""},
 		{"list", "", []string{"kafka-topics", "--list", "--bootstrap-server=" + addr}, 0, topic + "\n", ""},

@@ -41,6 +41,8 @@ func kafkaTools() map[string]kafkaTool {
 		"kafka-log-dirs":            {kafkaLogDirs, "shows the size of partitions", "topics describe"},
 		"kafka-broker-api-versions": {kafkaBrokerAPIVersions, "shows what a broker serves", ""},
 		"kafka-cluster":             {kafkaCluster, "shows the cluster's id and its brokers", ""},
+		"kafka-server-start":        {kafkaServerStart, "starts the broker with a server.properties", "broker"},
+		"kafka-storage":             {kafkaStorage, "formats a data directory", ""},
 		"kafka-run-class":           {kafkaRunClass, "runs a tool by the name of its class", ""},
 	}
 }
@@ -220,9 +222,7 @@ func printKafkaHelp(out io.Writer, tool string, opts map[string]kafkaOpt) {
 func kafkaElse(name string) error {
 	const theirs = "Apache Kafka's own tool works with this broker"
 	what := map[string]string{
-		"kafka-server-start":               "start the broker with: sluice broker --data DIR (sluice broker --help)",
 		"kafka-server-stop":                "stop the broker with a signal: kill -TERM and the process id that DIR/lock holds",
-		"kafka-storage":                    "there is nothing to format: sluice broker --data DIR makes its directory itself",
 		"kafka-metadata-quorum":            "there is no quorum of controllers: the broker keeps its own metadata",
 		"kafka-metadata-shell":             "there is no metadata log: topics are in topics.json of the data directory",
 		"kafka-features":                   "there are no features to raise: the data directory has one format version",
