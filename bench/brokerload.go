@@ -499,13 +499,14 @@ func (c *consumer) until(ctx context.Context, end int64) error {
 	return nil
 }
 
-// consumeAll has conns consumers read partition 0 up to end, each times times.
-func consumeAll(ctx context.Context, addr, topic string, conns, times int, end int64) (size int64, err error) {
+// consumeAll has conns consumers read partition 0 between two offsets, each
+// times times.
+func consumeAll(ctx context.Context, addr, topic string, conns, times int, from, end int64) (size int64, err error) {
 	var wg sync.WaitGroup
 	errs := make([]error, conns)
 	cs := make([]*consumer, conns)
 	for i := range conns {
-		if cs[i], err = newConsumer(ctx, addr, topic, 0, 0); err != nil {
+		if cs[i], err = newConsumer(ctx, addr, topic, 0, from); err != nil {
 			return 0, err
 		}
 		defer cs[i].Close()
@@ -513,7 +514,7 @@ func consumeAll(ctx context.Context, addr, topic string, conns, times int, end i
 	for i := range conns {
 		wg.Go(func() {
 			for range times {
-				cs[i].offset = 0
+				cs[i].offset = from
 				if errs[i] = cs[i].until(ctx, end); errs[i] != nil {
 					return
 				}
