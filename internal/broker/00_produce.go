@@ -24,6 +24,8 @@ import (
 //     requests; waiting for the disk happens later, so that requests in flight
 //     share an fsync.
 //   - Record bytes are not copied between the socket's buffer and the file.
+//   - Requests that arrived together for one partition are written together,
+//     see producegroup.go.
 //   - acks must be -1, 0 or 1. With one replica, -1 and 1 are the same.
 //   - acks=0 has no answer; an error closes the connection, so that the client
 //     notices and asks for metadata.
@@ -92,31 +94,9 @@ func (b *Broker) produceTopic(ctx context.Context, p *producing, pt *wire.Produc
 			parts[i].ErrorCode, parts[i].ErrorMessage = code.Code, msg
 		}
 	}
-	set := b.topics.set.Load()
-	var t *topic
-	if p.Version >= 13 {
-		t = set.byID[pt.ID]
-	} else {
-		t = set.byName[string(pt.Name)]
-	}
-	switch {
-	case p.Acks < -1 || p.Acks > 1:
-		fail(kerr.InvalidRequiredAcks, "acks must be -1, 0 or 1")
-		return false
-	case p.TransactionalID != nil:
-		fail(kerr.InvalidRequest, "this broker has no transactions")
-		return false
-	case t == nil && p.Version >= 13:
-		fail(kerr.UnknownTopicID, "")
-		return false
-	case t == nil:
-		fail(kerr.UnknownTopicOrPartition, "")
-		return false
-	case t.internal:
-		fail(kerr.InvalidTopicException, "the topic is the broker's own")
-		return false
-	case b.disk.full():
-		fail(kerr.KafkaStorageError, "the broker's disk is nearly full")
+	t, code, msg := b.produceTarget(&p.ProduceRequest, pt)
+	if code != nil {
+		fail(code, msg)
 		return false
 	}
 	for i := range parts {
@@ -141,6 +121,33 @@ func (b *Broker) produceTopic(ctx context.Context, p *producing, pt *wire.Produc
 	}
 	cfg := &t.state.Load().cfg
 	return cfg.SyncAcks || cfg.FlushMessages > 0
+}
+
+// produceTarget finds the topic of a request, or says why nothing of it can be
+// appended there.
+func (b *Broker) produceTarget(p *wire.ProduceRequest, pt *wire.ProduceTopic) (*topic, *kerr.Error, string) {
+	set := b.topics.set.Load()
+	var t *topic
+	if p.Version >= 13 {
+		t = set.byID[pt.ID]
+	} else {
+		t = set.byName[string(pt.Name)]
+	}
+	switch {
+	case p.Acks < -1 || p.Acks > 1:
+		return nil, kerr.InvalidRequiredAcks, "acks must be -1, 0 or 1"
+	case p.TransactionalID != nil:
+		return nil, kerr.InvalidRequest, "this broker has no transactions"
+	case t == nil && p.Version >= 13:
+		return nil, kerr.UnknownTopicID, ""
+	case t == nil:
+		return nil, kerr.UnknownTopicOrPartition, ""
+	case t.internal:
+		return nil, kerr.InvalidTopicException, "the topic is the broker's own"
+	case b.disk.full():
+		return nil, kerr.KafkaStorageError, "the broker's disk is nearly full"
+	}
+	return t, nil, ""
 }
 
 func (b *Broker) produceError(part *part, pp *wire.ProducePartition, err error) {

@@ -35,6 +35,8 @@ type conn struct {
 	readBy  time.Time
 	frameBy bool
 
+	together request // stands for a group of Produce requests in the log
+
 	pending chan started
 	open    atomic.Int64 // requests that the writer has and has not answered
 	cancel  context.CancelFunc
@@ -69,6 +71,7 @@ func (b *Broker) serveConn(ctx context.Context, l *listener, nc net.Conn) {
 		b: b, ln: l, nc: nc, remote: nc.RemoteAddr().String(), in: newInput(nc), dst: wire.NewWriter(nc, b.cfg.WriteTimeout),
 		pending: make(chan started, b.cfg.MaxInflight), cancel: cancel,
 	}
+	c.together = request{Header: wire.Header{Key: keyProduce}, conn: c}
 	defer c.in.drop()
 	writerDone := make(chan struct{})
 	go func() {
@@ -98,6 +101,18 @@ func (c *conn) read(ctx context.Context) (err error) {
 		}
 	}()
 	for {
+		if more, err := c.await(); err != nil || !more {
+			return err
+		}
+		if c.open.Load() == 0 {
+			took, err := c.guarded(ctx)
+			if err != nil {
+				return c.writeFault(err)
+			}
+			if took {
+				continue
+			}
+		}
 		r, err := c.next()
 		if err != nil || r == nil {
 			return err
@@ -145,10 +160,16 @@ func (c *conn) read(ctx context.Context) (err error) {
 	}
 }
 
+// guarded is produceTogether with a panic turned into an error, as run does.
+func (c *conn) guarded(ctx context.Context) (took bool, err error) {
+	defer c.b.recovered(&c.together, &err)
+	return c.produceTogether(ctx)
+}
+
 // writeFault is the reason to tell when an answer could not be sent, nil when
 // the peer has simply gone.
 func (c *conn) writeFault(err error) error {
-	if isReset(err) || errors.Is(err, net.ErrClosed) {
+	if isReset(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, errClose) {
 		return nil
 	}
 	return fmt.Errorf("answer: %w", err)
@@ -204,19 +225,19 @@ func (c *conn) arriving(size int32) {
 	c.nc.SetReadDeadline(c.readBy)
 }
 
-// next reads one request. Nothing is allocated for a request that would be
-// refused anyway, or on the word of its length.
-func (c *conn) next() (*request, error) {
+// await returns when the next request's prefix is buffered. It is false when
+// there will be none.
+func (c *conn) await() (bool, error) {
 	const prefix = 4 + wire.HeaderPrefix
 	for len(c.in.buffered()) < prefix {
 		if err := c.flush(); err != nil {
-			return nil, c.writeFault(err)
+			return false, c.writeFault(err)
 		}
 		c.idle()
 		// Stopping sets a past deadline on every connection, after saying
 		// so: this order of steps misses neither.
 		if c.b.isStopping() {
-			return nil, nil
+			return false, nil
 		}
 		err := c.in.fill()
 		switch {
@@ -226,18 +247,21 @@ func (c *conn) next() (*request, error) {
 			c.readBy = time.Time{}
 			continue // idle only because it waits for us
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed), isReset(err):
-			return nil, nil
+			return false, nil
 		case errors.Is(err, io.EOF):
 			if len(c.in.buffered()) >= 4 {
-				return nil, c.checkShort()
+				return false, c.checkShort()
 			}
-			return nil, nil
+			return false, nil
 		}
-		return nil, fmt.Errorf("read request: %w", err)
+		return false, fmt.Errorf("read request: %w", err)
 	}
-	if c.b.isStopping() {
-		return nil, nil
-	}
+	return !c.b.isStopping(), nil
+}
+
+// next reads the request whose prefix is buffered. Nothing is allocated for a
+// request that would be refused anyway, or on the word of its length.
+func (c *conn) next() (*request, error) {
 	size, err := wire.ParseSize(c.in.buffered(), c.b.cfg.MaxRequestBytes)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ package partition
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -222,6 +223,82 @@ func (p *Partition) AppendAsync(ctx context.Context, records []byte, o AppendOpt
 	a.LogStart = p.log.Offsets().Start
 	return a, pending, nil
 }
+
+// ErrNoGroup says that batches cannot be appended as one; nothing of them was.
+var ErrNoGroup = errors.New("batches do not make a group")
+
+// AppendGroup is AppendAsync for batches that one client sent in requests of their own, one behind the other, to a topic
+// that does not wait for the disk: they are written together, because a write costs more than its bytes. buf is room to
+// put them in a row; out takes what became of each. On any error nothing was appended, and AppendAsync of one batch after
+// the other tells what is wrong with which.
+func (p *Partition) AppendGroup(ctx context.Context, batches [][]byte, buf []byte, out []Appended) error {
+	now := p.now().UnixMilli()
+	p.mu.Lock()
+	cfg := p.cfg
+	p.mu.Unlock()
+	if cfg.SyncAcks || cfg.FlushMessages > 0 {
+		return ErrNoGroup
+	}
+	var heads [MaxGroup]record.Header
+	if len(batches) > len(heads) || len(out) < len(batches) {
+		return ErrNoGroup
+	}
+	buf = buf[:0]
+	for i, b := range batches {
+		c, err := validate(b, AppendOpts{Acks: -1, Origin: log.OriginClient}, &cfg, now)
+		if err != nil {
+			return err
+		}
+		h := &c.first
+		heads[i] = *h
+		if i > 0 {
+			// One producer's batches in sequence: whether the first is welcome decides for all.
+			last := &heads[i-1]
+			if h.ProducerID != last.ProducerID || h.ProducerEpoch != last.ProducerEpoch ||
+				h.Idempotent() && h.BaseSequence != nextSequence(last.LastSequence()) {
+				return ErrNoGroup
+			}
+		}
+		out[i] = Appended{AppendTime: -1, Records: c.records, Bytes: len(b)}
+		if cfg.TimestampType == log.LogAppendTime {
+			out[i].AppendTime = now
+		}
+		buf = append(buf, b...)
+	}
+	if int64(len(buf)) > cfg.SegmentBytes {
+		return ErrNoGroup
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return log.ErrClosed
+	}
+	idempotent := heads[0].Idempotent()
+	if idempotent {
+		if dup, err := p.producers[heads[0].ProducerID].check(&heads[0]); err != nil || dup != nil {
+			return ErrNoGroup
+		}
+	}
+	pending, err := p.log.Append(ctx, buf, log.AppendOpts{Epoch: p.epoch, AppendTime: now})
+	if err != nil {
+		return err
+	}
+	start := p.log.Offsets().Start
+	base := pending.Base
+	for i := range batches {
+		if idempotent {
+			p.producers.note(&heads[i], base, now)
+		}
+		out[i].Base, out[i].Last, out[i].LogStart = base, base+int64(heads[i].LastOffsetDelta), start
+		base = out[i].Last + 1
+	}
+	p.sinceSnap += int64(len(buf))
+	return nil
+}
+
+// MaxGroup is how many batches AppendGroup takes.
+const MaxGroup = 8
 
 // Read is the store's; see log.Log.
 func (p *Partition) Read(q log.ReadReq) (log.ReadResult, error) { return p.log.Read(q) }

@@ -60,15 +60,29 @@ func ParseHeader(frame []byte, flexible bool) (Header, []byte, error) {
 		return Header{}, nil, fmt.Errorf("%w: %d bytes are too short for a header", ErrMalformed, len(frame))
 	}
 	h := ParsePrefix(frame)
+	client, body, err := splitHeader(frame, flexible)
+	h.ClientID = string(client)
+	return h, body, err
+}
+
+// SkipHeader is ParseHeader for those who have the prefix already and do not
+// ask for the client id.
+func SkipHeader(frame []byte, flexible bool) (body []byte, err error) {
+	_, body, err = splitHeader(frame, flexible)
+	return body, err
+}
+
+func splitHeader(frame []byte, flexible bool) (client, body []byte, err error) {
 	r := reader{src: frame[HeaderPrefix:]}
-	h.ClientID = string(r.nullableString())
+	client = r.nullableString()
 	if flexible {
 		r.skipTags()
 	}
 	if r.bad {
-		return h, nil, fmt.Errorf("%w: header of API key %d version %d", ErrMalformed, h.Key, h.Version)
+		h := ParsePrefix(frame)
+		return client, nil, fmt.Errorf("%w: header of API key %d version %d", ErrMalformed, h.Key, h.Version)
 	}
-	return h, r.src, nil
+	return client, r.src, nil
 }
 
 // AppendResponseHeader appends room for the length prefix, the correlation id
