@@ -71,8 +71,67 @@ type groupMemberJSON struct {
 	ClientHost       string  `json:"clientHost"`
 	RebalanceTimeout int32   `json:"rebalanceTimeout"`
 	SessionTimeout   int32   `json:"sessionTimeout"`
-	Subscription     []byte  `json:"subscription"`
-	Assignment       []byte  `json:"assignment"`
+	Subscription     any     `json:"subscription"` // bytes, or decoded
+	Assignment       any     `json:"assignment"`
+}
+
+// What a consumer's subscription and assignment hold; later versions have more.
+type (
+	topicPartitionsJSON struct {
+		Topic      string  `json:"topic"`
+		Partitions []int32 `json:"partitions"`
+	}
+	subscriptionJSON struct {
+		Topics          []string               `json:"topics"`
+		UserData        []byte                 `json:"userData"`
+		OwnedPartitions *[]topicPartitionsJSON `json:"ownedPartitions,omitempty"`
+		GenerationID    *int32                 `json:"generationId,omitempty"`
+		*rackJSON
+	}
+	rackJSON struct {
+		RackID *string `json:"rackId"`
+	}
+	assignmentJSON struct {
+		AssignedPartitions []topicPartitionsJSON `json:"assignedPartitions"`
+		UserData           []byte                `json:"userData"`
+	}
+)
+
+// decodeConsumers replaces the bytes of consumers' subscriptions and
+// assignments by what they say, where that can be read.
+func (g *groupValueJSON) decodeConsumers() {
+	if g.ProtocolType != "consumer" {
+		return
+	}
+	for i := range g.Members {
+		m := &g.Members[i]
+		var sub kmsg.ConsumerMemberMetadata
+		if b, ok := m.Subscription.([]byte); ok && sub.ReadFrom(b) == nil {
+			j := subscriptionJSON{Topics: sub.Topics, UserData: sub.UserData}
+			if sub.Version >= 1 {
+				owned := []topicPartitionsJSON{}
+				for _, o := range sub.OwnedPartitions {
+					owned = append(owned, topicPartitionsJSON{o.Topic, o.Partitions})
+				}
+				j.OwnedPartitions = &owned
+			}
+			if sub.Version >= 2 {
+				j.GenerationID = &sub.Generation
+			}
+			if sub.Version >= 3 {
+				j.rackJSON = &rackJSON{sub.Rack}
+			}
+			m.Subscription = j
+		}
+		var as kmsg.ConsumerMemberAssignment
+		if b, ok := m.Assignment.([]byte); ok && as.ReadFrom(b) == nil {
+			j := assignmentJSON{AssignedPartitions: []topicPartitionsJSON{}, UserData: as.UserData}
+			for _, t := range as.Topics {
+				j.AssignedPartitions = append(j.AssignedPartitions, topicPartitionsJSON{t.Topic, t.Partitions})
+			}
+			m.Assignment = j
+		}
+	}
 }
 
 // Which records a formatter of Kafka's shows.
@@ -138,7 +197,7 @@ func decodeGroupLog(key, value []byte) (groupLogEntry, error) {
 		for _, m := range v.Members {
 			j.Members = append(j.Members, groupMemberJSON{m.MemberID, m.InstanceID, m.ClientID, m.ClientHost, m.RebalanceTimeoutMillis, m.SessionTimeoutMillis, m.Subscription, m.Assignment})
 		}
-		e.Value.Data = j
+		e.Value.Data = &j
 	default:
 		// Their forms are the coordinator's own (KIP-848): the bytes after
 		// the type or version.

@@ -495,9 +495,13 @@ func scope(ctx context.Context, adm *kadm.Client, group string, specs []partitio
 	return set, nil
 }
 
+// resetWarning hears of offsets that are not those asked for: outside says that
+// they lie outside the log, otherwise no record is as young as asked for.
+type resetWarning func(outside bool, text string)
+
 // newOffsets works out the offsets of a reset. What lies outside the log is
 // moved to its nearer end, and said.
-func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.TopicsSet, plan *resetPlan, warn func(string)) (kadm.Offsets, error) {
+func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.TopicsSet, plan *resetPlan, warn resetWarning) (kadm.Offsets, error) {
 	if plan.file != nil {
 		set = kadm.TopicsSet{}
 		lines := plan.file[group]
@@ -563,11 +567,12 @@ func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.To
 				out.AddOffset(s.Topic, p, to, -1) // wherever that is
 				continue
 			case plan.toTime != nil:
-				// At the end where no record is that young.
-				if to = end.Offset; at != nil {
-					if o, ok := at.Lookup(s.Topic, p); ok && o.Err == nil && o.Offset >= 0 {
-						to = o.Offset
-					}
+				o, ok := at.Lookup(s.Topic, p)
+				if !ok || o.Err != nil {
+					return nil, fmt.Errorf("look up the offset of %s-%d at a time: %w", s.Topic, p, cmp.Or(o.Err, errors.New("the broker says nothing about it")))
+				}
+				if to = o.Offset; o.Timestamp < 0 { // the end then
+					warn(false, fmt.Sprintf("Partition %d from topic %s is empty. Falling back to latest known offset.", p, s.Topic))
 				}
 			case plan.shiftBy != nil:
 				if !has {
@@ -579,10 +584,10 @@ func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.To
 			}
 			switch {
 			case to > end.Offset:
-				warn(fmt.Sprintf("New offset (%d) is higher than latest offset for topic partition %s-%d. Value will be set to %d", to, s.Topic, p, end.Offset))
+				warn(true, fmt.Sprintf("New offset (%d) is higher than latest offset for topic partition %s-%d. Value will be set to %d", to, s.Topic, p, end.Offset))
 				to = end.Offset
 			case to < start.Offset:
-				warn(fmt.Sprintf("New offset (%d) is lower than earliest offset for topic partition %s-%d. Value will be set to %d", to, s.Topic, p, start.Offset))
+				warn(true, fmt.Sprintf("New offset (%d) is lower than earliest offset for topic partition %s-%d. Value will be set to %d", to, s.Topic, p, start.Offset))
 				to = start.Offset
 			}
 			out.AddOffset(s.Topic, p, to, -1)
@@ -721,7 +726,11 @@ func (c *groupsResetCmd) Run(env *Env) error {
 		return err
 	}
 	defer done()
-	warn := func(s string) { fmt.Fprintln(env.Stderr, s) }
+	warn := func(outside bool, s string) {
+		if outside {
+			fmt.Fprintln(env.Stderr, s)
+		}
+	}
 	var errs []error
 	changed := false
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
@@ -771,7 +780,7 @@ func (e *activeGroupError) Error() string {
 type resetResult struct{ old, new kadm.Offsets }
 
 // resetGroup works out a group's new offsets and, with execute, commits them.
-func resetGroup(ctx context.Context, cl *kgo.Client, group string, specs []partitionSpec, all bool, plan *resetPlan, warn func(string), execute bool) (resetResult, error) {
+func resetGroup(ctx context.Context, cl *kgo.Client, group string, specs []partitionSpec, all bool, plan *resetPlan, warn resetWarning, execute bool) (resetResult, error) {
 	adm := kadm.NewClient(cl)
 	var res resetResult
 	g, err := describeGroup(ctx, cl, group)

@@ -268,9 +268,7 @@ func (g *groupTool) offsets(ctx context.Context, s *groupState) error {
 }
 
 func (g *groupTool) members(s *groupState) error {
-	if !g.shows(s, len(s.members)) {
-		return nil
-	}
+	g.shows(s, len(s.members)) // the heading comes in any case
 	groupLen, idLen, instLen, hostLen, clientLen, curLen, tgtLen := 15, 15, 17, 15, 15, 20, 20
 	static, older, newer := false, false, false
 	for _, m := range s.members {
@@ -346,12 +344,8 @@ func (g *groupTool) delete(ctx context.Context) error {
 		switch {
 		case r.Err == nil:
 			ok = append(ok, "'"+r.Group+"'")
-		case errors.Is(r.Err, kerr.NonEmptyGroup):
-			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: org.apache.kafka.common.errors.GroupNotEmptyException: The group is not empty.", r.Group))
-		case errors.Is(r.Err, kerr.GroupIDNotFound):
-			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: org.apache.kafka.common.errors.GroupIdNotFoundException: The group id does not exist.", r.Group))
 		default:
-			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: %v", r.Group, r.Err))
+			bad = append(bad, fmt.Sprintf("* Group '%s' could not be deleted due to: %s", r.Group, kafkaText(r.Err, true)))
 		}
 	}
 	if len(bad) == 0 {
@@ -479,7 +473,13 @@ func (g *groupTool) resetOffsets(ctx context.Context) error {
 	if err != nil {
 		return g.failed("Executing consumer group command failed due to %v", err)
 	}
-	warn := func(s string) { fmt.Fprintln(g.env.Stderr, "WARN "+s) }
+	warn := func(outside bool, s string) {
+		if outside {
+			fmt.Fprintln(g.env.Stderr, "WARN "+s)
+			return
+		}
+		fmt.Fprintf(g.env.Stdout, "\nWarn: %s\n", s)
+	}
 	results := map[string]kadm.Offsets{}
 	var bad error
 	for _, name := range names {
@@ -577,7 +577,7 @@ func (g *groupTool) deleteOffsets(ctx context.Context) error {
 	var bad error
 	switch {
 	case err != nil:
-		bad = g.failed("%s", kafkaText(err))
+		bad = g.failed("%s", kafkaText(err, false))
 	case partial:
 		bad = g.failed("Encountered some partition-level error, see the follow-up details.")
 	default:
@@ -595,7 +595,7 @@ func (g *groupTool) deleteOffsets(ctx context.Context) error {
 		for _, p := range slices.Sorted(maps.Keys(result[t])) {
 			status, part := "Successful", "-"
 			if e := result[t][p]; e != nil {
-				status = "Error: " + kafkaText(e)
+				status = "Error: " + kafkaText(e, true)
 			}
 			if p >= 0 {
 				part = strconv.Itoa(int(p))
@@ -607,17 +607,26 @@ func (g *groupTool) deleteOffsets(ctx context.Context) error {
 	return bad
 }
 
-// kafkaText is an error's text as the Java client has it.
-func kafkaText(err error) string {
-	switch {
-	case errors.Is(err, kerr.GroupSubscribedToTopic):
-		return "Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."
-	case errors.Is(err, kerr.UnknownTopicOrPartition):
-		return "This server does not host this topic-partition."
-	case errors.Is(err, kerr.NonEmptyGroup):
-		return "The group is not empty."
-	case errors.Is(err, kerr.GroupIDNotFound):
-		return "The group id does not exist."
+// kafkaErrors are errors as the Java client has them: class and text.
+var kafkaErrors = []struct {
+	err         error
+	class, text string
+}{
+	{kerr.GroupSubscribedToTopic, "GroupSubscribedToTopicException", "Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."},
+	{kerr.UnknownTopicOrPartition, "UnknownTopicOrPartitionException", "This server does not host this topic-partition."},
+	{kerr.NonEmptyGroup, "GroupNotEmptyException", "The group is not empty."},
+	{kerr.GroupIDNotFound, "GroupIdNotFoundException", "The group id does not exist."},
+}
+
+// kafkaText is an error's text in the Java client, with the class or without.
+func kafkaText(err error, class bool) string {
+	for _, k := range kafkaErrors {
+		switch {
+		case errors.Is(err, k.err) && class:
+			return "org.apache.kafka.common.errors." + k.class + ": " + k.text
+		case errors.Is(err, k.err):
+			return k.text
+		}
 	}
 	return err.Error()
 }

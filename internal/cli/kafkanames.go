@@ -39,6 +39,7 @@ func kafkaTools() map[string]kafkaTool {
 		"kafka-get-offsets":         {kafkaGetOffsets, "shows offsets of partitions", "topics offsets"},
 		"kafka-delete-records":      {kafkaDeleteRecords, "deletes records below an offset", "topics delete-records"},
 		"kafka-log-dirs":            {kafkaLogDirs, "shows the size of partitions", "topics describe"},
+		"kafka-dump-log":            {kafkaDumpLog, "shows what is in a partition's files", "dump"},
 		"kafka-broker-api-versions": {kafkaBrokerAPIVersions, "shows what a broker serves", ""},
 		"kafka-cluster":             {kafkaCluster, "shows the cluster's id and its brokers", ""},
 		"kafka-server-start":        {kafkaServerStart, "starts the broker with a server.properties", "broker"},
@@ -229,7 +230,7 @@ func kafkaElse(name string) error {
 		"kafka-leader-election":            "there is one broker, which leads every partition",
 		"kafka-preferred-replica-election": "there is one broker, which leads every partition",
 		"kafka-reassign-partitions":        "there is one broker, which has every partition",
-		"kafka-replica-verification":       "there is one replica of every partition",
+		"kafka-replica-verification":       "there is one replica of every partition; sluice dump --verify checks a directory",
 		"kafka-acls":                       "there are no ACLs",
 		"kafka-delegation-tokens":          "there are no delegation tokens",
 		"kafka-transactions":               "there are no transactions",
@@ -256,11 +257,11 @@ func kafkaElse(name string) error {
 var kafkaClasses = map[string]string{
 	"kafka.admin.TopicCommand": "kafka-topics", "kafka.tools.ConsoleProducer": "kafka-console-producer", "kafka.tools.ConsoleConsumer": "kafka-console-consumer",
 	"kafka.admin.ConsumerGroupCommand": "kafka-consumer-groups", "kafka.admin.ConfigCommand": "kafka-configs", "kafka.tools.GetOffsetShell": "kafka-get-offsets",
-	"kafka.admin.DeleteRecordsCommand": "kafka-delete-records", "kafka.admin.LogDirsCommand": "kafka-log-dirs",
+	"kafka.admin.DeleteRecordsCommand": "kafka-delete-records", "kafka.admin.LogDirsCommand": "kafka-log-dirs", "kafka.tools.DumpLogSegments": "kafka-dump-log",
 	"kafka.admin.BrokerApiVersionsCommand": "kafka-broker-api-versions", "kafka.tools.ClusterTool": "kafka-cluster",
 	"org.apache.kafka.tools.TopicCommand": "kafka-topics", "org.apache.kafka.tools.ConsoleProducer": "kafka-console-producer", "org.apache.kafka.tools.consumer.ConsoleConsumer": "kafka-console-consumer",
 	"org.apache.kafka.tools.consumer.group.ConsumerGroupCommand": "kafka-consumer-groups", "org.apache.kafka.tools.GroupsCommand": "kafka-groups", "org.apache.kafka.tools.GetOffsetShell": "kafka-get-offsets",
-	"org.apache.kafka.tools.DeleteRecordsCommand": "kafka-delete-records", "org.apache.kafka.tools.LogDirsCommand": "kafka-log-dirs",
+	"org.apache.kafka.tools.DeleteRecordsCommand": "kafka-delete-records", "org.apache.kafka.tools.LogDirsCommand": "kafka-log-dirs", "org.apache.kafka.tools.DumpLogSegments": "kafka-dump-log",
 	"org.apache.kafka.tools.BrokerApiVersionsCommand": "kafka-broker-api-versions", "org.apache.kafka.tools.ClusterTool": "kafka-cluster",
 }
 

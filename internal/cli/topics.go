@@ -268,13 +268,16 @@ func (c *topicsOffsetsCmd) Run(env *Env) error {
 		case o.Err != nil:
 			errs = append(errs, fmt.Errorf("look up offset of %s-%d: %w", o.Topic, o.Partition, o.Err))
 		case c.JSON:
+			if at >= 0 && o.Timestamp < 0 {
+				o.Offset = -1 // no record is that young
+			}
 			writeJSON(env.Stdout, struct {
 				Topic     string `json:"topic"`
 				Partition int32  `json:"partition"`
 				Offset    int64  `json:"offset"`
 				Timestamp int64  `json:"timestamp"`
 			}{o.Topic, o.Partition, o.Offset, o.Timestamp})
-		case o.Offset < 0:
+		case o.Offset < 0 || at >= 0 && o.Timestamp < 0:
 			fmt.Fprintf(w, "%s\t%d\tnone\n", o.Topic, o.Partition)
 		default:
 			fmt.Fprintf(w, "%s\t%d\t%d\n", o.Topic, o.Partition, o.Offset)
