@@ -80,7 +80,12 @@ func (c *collector) start(b *Broker, name, group, topic string, opts ...kgo.Opt)
 				}
 			}
 		}),
-		kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, cl *kgo.Client, m map[string][]int32) {
+			if err := cl.CommitUncommittedOffsets(ctx); err != nil {
+				c.t.Errorf("%s: commit what it gives back: %v", name, err)
+			}
+			lost(ctx, cl, m)
+		}), kgo.OnPartitionsLost(lost),
 	}, opts...)...)
 	c.wg.Go(func() {
 		for {
@@ -136,7 +141,7 @@ func (c *collector) saw(values []string) {
 
 func spread(t *testing.T, cl *kgo.Client, topic string, parts int32, from, n int) []string {
 	t.Helper()
-	values := numbers(from, n)
+	values := numbers(from, from+n)
 	var recs []*kgo.Record
 	for i, v := range values {
 		recs = append(recs, &kgo.Record{Topic: topic, Partition: int32(i) % parts, Value: []byte(v)})
@@ -230,7 +235,7 @@ func TestConsumerGroup(t *testing.T) {
 	c.shared(map[string]int{"m1": 3, "m2": 3, "m3": 3})
 	m2.Close()
 	c.shared(map[string]int{"m1": 5, "m3": 4})
-	all = append(all, spread(t, cl, "t", 9, 1800, 900)...)
+	all = append(all, spread(t, client(t, b), "t", 9, 1800, 900)...)
 	c.saw(all)
 	m1.Close()
 	m3.Close()
