@@ -137,7 +137,7 @@ func TestProduceAllocations(t *testing.T) {
 	if len(c.in.buffered()) != 0 || len(c.out) == 0 || int(binary.BigEndian.Uint32(c.out))+4 != len(c.out)/5 {
 		t.Fatalf("%d bytes are left and %d are the answers", len(c.in.buffered()), len(c.out))
 	}
-	if got > 2 { // the index grows now and then
+	if got > 2 && !raceEnabled { // the index grows now and then
 		t.Errorf("five requests together allocate %v objects: want at most 2", got)
 	}
 	got = testing.AllocsPerRun(100, func() {
@@ -155,7 +155,7 @@ func TestProduceAllocations(t *testing.T) {
 		}
 		r.release()
 	})
-	if got > 4 { // the request, the answer's closure, the index
+	if got > 4 && !raceEnabled { // the request, the answer's closure, the index
 		t.Errorf("one request allocates %v objects: want at most 4", got)
 	}
 }
