@@ -45,8 +45,8 @@ type Broker struct {
 	conns     map[net.Conn]struct{}
 	perIP     map[netip.Addr]int // connections of each client address
 	connCount atomic.Int64
-	inflight  atomic.Int64 // bytes of memory for requests under way
-	closed    burstLimit   // of lines about connections that were closed
+	memory    *memoryGate // of requests under way
+	closed    burstLimit  // of lines about connections that were closed
 	done      chan struct{}
 	closeErr  error
 }
@@ -61,7 +61,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, logger: cfg.Logger, stopping: make(chan struct{}), done: make(chan struct{}),
-		conns: map[net.Conn]struct{}{}, perIP: map[netip.Addr]int{}, apis: map[int16]*api{}, fetches: newFetchSessions(),
+		conns: map[net.Conn]struct{}{}, perIP: map[netip.Addr]int{}, apis: map[int16]*api{}, fetches: newFetchSessions(), memory: newMemoryGate(cfg.MaxInflightBytes),
 	}
 	list := apis()
 	for i := range list {

@@ -63,6 +63,7 @@ type Config struct {
 	ipLimits                  map[netip.Addr]int
 	MaxRequestBytes           int32         // of a Produce; default 100 MiB
 	MaxInflightBytes          int64         // memory for the requests of all connections; default 1 GiB
+	MaxConnInflightBytes      int64         // memory for the requests of one connection, above which it is not read until some are answered; default 64 MiB
 	MaxInflight               int           // requests of one connection read ahead of their answers; default 16
 	MaxFetchBytes             int32         // of one Fetch response; default 55 MiB
 	IdleTimeout               time.Duration // of a connection without requests; default 10 min
@@ -136,6 +137,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.MaxRequestBytes, 100<<20)
 	def(&c.MaxInflight, 16)
 	def(&c.MaxInflightBytes, 1<<30)
+	def(&c.MaxConnInflightBytes, 64<<20)
 	def(&c.MaxFetchBytes, 55<<20)
 	def(&c.IdleTimeout, 10*time.Minute)
 	def(&c.WriteTimeout, time.Minute)

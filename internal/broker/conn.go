@@ -37,6 +37,10 @@ type conn struct {
 
 	together request // stands for a group of Produce requests in the log
 
+	ctx      context.Context // of the connection
+	held     atomic.Int64    // bytes of memory that its requests have
+	answered chan struct{}   // has an element when the writer has answered
+
 	pending chan started
 	open    atomic.Int64 // requests that the writer has and has not answered
 	cancel  context.CancelFunc
@@ -69,7 +73,7 @@ func (b *Broker) serveConn(ctx context.Context, l *listener, nc net.Conn) {
 	defer cancel()
 	c := &conn{
 		b: b, ln: l, nc: nc, remote: nc.RemoteAddr().String(), in: newInput(nc), dst: wire.NewWriter(nc, b.cfg.WriteTimeout),
-		pending: make(chan started, b.cfg.MaxInflight), cancel: cancel,
+		pending: make(chan started, b.cfg.MaxInflight), answered: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
 	}
 	c.together = request{Header: wire.Header{Key: keyProduce}, conn: c}
 	defer c.in.drop()
@@ -101,6 +105,7 @@ func (c *conn) read(ctx context.Context) (err error) {
 		}
 	}()
 	for {
+		c.room(ctx)
 		if more, err := c.await(); err != nil || !more {
 			return err
 		}
@@ -279,10 +284,10 @@ func (c *conn) next() (*request, error) {
 	if h.Key != keyProduce && size > maxSmallRequest {
 		return nil, fmt.Errorf("%w: %s of %d bytes, allowed are %d", wire.ErrFrameSize, kmsg.NameForKey(h.Key), size, maxSmallRequest)
 	}
-	r := &request{Header: h, api: a, conn: c}
+	r := &request{Header: h, api: a, conn: c, size: size}
 	if err := c.body(r, size); err != nil {
 		r.release()
-		if c.b.isStopping() {
+		if c.b.isStopping() || errors.Is(err, errClose) {
 			return nil, nil
 		}
 		return nil, fmt.Errorf("read %s of %d bytes: %w", kmsg.NameForKey(h.Key), size, err)
@@ -290,6 +295,9 @@ func (c *conn) next() (*request, error) {
 	if h.Key != keyProduce {
 		if err := r.reserve(decodedFactor * int(size)); err != nil {
 			r.release()
+			if errors.Is(err, errClose) {
+				return nil, nil
+			}
 			return nil, fmt.Errorf("decode %s of %d bytes: %w", kmsg.NameForKey(h.Key), size, err)
 		}
 	}
@@ -351,20 +359,48 @@ func (c *conn) checkShort() error {
 const decodedFactor = 12
 
 // reserve counts memory for a request against what all of them may have
-// together. The count is of what arrived: whoever wants to use it up has to
-// send that much.
+// together, and waits while there is none. The count is of what arrived:
+// whoever wants to use it up has to send that much.
 func (r *request) reserve(n int) error {
-	r.reserved += int64(n)
-	if r.conn.b.inflight.Add(int64(n)) > r.conn.b.cfg.MaxInflightBytes {
-		return fmt.Errorf("requests under way use all of the %s that they may have together", sizeText(r.conn.b.cfg.MaxInflightBytes))
+	c, g := r.conn, r.conn.b.memory
+	if !g.try(r, int64(n)) {
+		// The answers that this connection holds back are waited for.
+		if err := c.flush(); err != nil {
+			return err
+		}
+		if err := g.wait(c.ctx, c.b.stopping, r, int64(n)); err != nil {
+			return err
+		}
+		if c.frameBy { // the client was not late, we were
+			c.arriving(r.size)
+		}
 	}
+	r.reserved += int64(n)
+	c.held.Add(int64(n))
 	return nil
 }
 
 // release gives back what reserve counted. It is idempotent.
 func (r *request) release() {
-	r.conn.b.inflight.Add(-r.reserved)
+	if r.reserved == 0 {
+		return
+	}
+	c := r.conn
+	c.b.memory.give(r, r.reserved)
+	c.held.Add(-r.reserved)
 	r.reserved = 0
+}
+
+// room waits until the connection's own requests have memory left: a client
+// that sends ahead without taking answers is not read from.
+func (c *conn) room(ctx context.Context) {
+	for c.held.Load() > c.b.cfg.MaxConnInflightBytes && c.open.Load() > 0 {
+		select {
+		case <-c.answered:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // free gives a Produce frame back to its pool. No view of it may be left.
@@ -397,6 +433,10 @@ func (c *conn) write(ctx context.Context) {
 		}
 		s.r.release()
 		c.open.Add(-1)
+		select {
+		case c.answered <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -91,6 +91,7 @@ type request struct {
 	// pooled is where frame came from, nil if it is not from the pool.
 	pooled   *[]byte
 	reserved int64 // see reserve
+	size     int32 // of the frame
 }
 
 // outcome is what a request has come to.

@@ -11,7 +11,10 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/wire"
@@ -188,32 +191,81 @@ func TestLengthsDoNotAllocate(t *testing.T) {
 	}
 }
 
-func TestMemoryOfRequestsIsBounded(t *testing.T) {
-	var logs logBuffer
-	b := startBroker(t, func(c *Config) {
-		c.MaxInflightBytes, c.Logger = 4<<20, slog.New(slog.NewTextHandler(&logs, nil))
-	})
-	produce(t, client(t, b), "m", "x") // small requests have room
-	c := rawDial(t, b)
-	f := frame(0, 9, 1, true, make([]byte, 20<<20))
-	c.Write(f) // the broker closes in the middle of it
-	c.closed()
-	if !strings.Contains(logs.String(), "may have together") {
-		t.Errorf("log: %s", logs.String())
-	}
-	for b.inflight.Load() != 0 {
+// TestMemoryOfRequests: when the memory for requests is used up, connections
+// wait and none is lost.
+func TestMemoryOfRequests(t *testing.T) {
+	b := startBroker(t, func(c *Config) { c.MaxInflightBytes = 4 << 20 })
+	produce(t, client(t, b), "m", "x")
+	half := frame(0, 9, 1, true, make([]byte, 20<<20))
+	hog := rawDial(t, b) // goes beyond the limit, and stops in the middle
+	hog.Write(half[:10<<20])
+	for b.memory.used.Load() <= 4<<20 {
 		time.Sleep(time.Millisecond)
 	}
-	produce(t, client(t, b), "m", "y")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		produce(t, client(t, b), "m", "y")
+	}()
+	for b.memory.waiting.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	hog.Close()
+	<-done
+	for b.memory.used.Load() != 0 {
+		time.Sleep(time.Millisecond)
+	}
 }
 
-// TestDecodedRequestsAreBounded: a request of empty array elements is many
-// times as large in memory as on the wire, and may wait behind a long poll.
-func TestDecodedRequestsAreBounded(t *testing.T) {
-	var logs logBuffer
-	b := startBroker(t, func(c *Config) {
-		c.MaxInflightBytes, c.Logger = 40<<20, slog.New(slog.NewTextHandler(&logs, nil))
+func TestMemoryGateGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newMemoryGate(100)
+		var wg sync.WaitGroup
+		var most atomic.Int64
+		for range 20 { // each needs in two steps what only one can have
+			wg.Go(func() {
+				r := &request{}
+				for range 2 {
+					if !g.try(r, 60) {
+						if err := g.wait(t.Context(), nil, r, 60); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					most.Store(max(most.Load(), g.used.Load()))
+					time.Sleep(time.Second)
+				}
+				g.give(r, 120)
+			})
+		}
+		wg.Wait()
+		if g.used.Load() != 0 || g.beyond.Load() != nil || g.waiting.Load() != 0 {
+			t.Errorf("afterwards: %d used, %v beyond", g.used.Load(), g.beyond.Load())
+		}
+		if most.Load() > 100+120 {
+			t.Errorf("%d were used at a time", most.Load())
+		}
+		hog, late := &request{}, &request{}
+		g.try(hog, 1000)
+		if g.try(late, 1) {
+			t.Error("two go beyond the limit")
+		}
+		if err := g.wait(t.Context(), nil, late, 1); err == nil || !strings.Contains(err.Error(), "may have together") {
+			t.Errorf("patience ends with %v", err)
+		}
+		stopping := make(chan struct{})
+		close(stopping)
+		if err := g.wait(t.Context(), stopping, late, 1); !errors.Is(err, errClose) {
+			t.Errorf("a stop ends it with %v", err)
+		}
 	})
+}
+
+// TestConnectionThatSendsAheadIsNotRead: a request of empty array elements is
+// many times as large in memory as on the wire, and may wait behind a long
+// poll.
+func TestConnectionThatSendsAheadIsNotRead(t *testing.T) {
+	b := startBroker(t, func(c *Config) { c.MaxConnInflightBytes = 30 << 20 })
 	produce(t, client(t, b), "m", "x")
 	poll := kmsg.NewPtrFetchRequest()
 	poll.Version, poll.MaxWaitMillis, poll.MinBytes, poll.MaxBytes = 4, 60_000, 1, 1<<20
@@ -225,14 +277,27 @@ func TestDecodedRequestsAreBounded(t *testing.T) {
 	big.Version, big.Topics = 4, make([]kmsg.FetchRequestTopic, 300_000) // 1.8 MB
 	c := rawDial(t, b)
 	c.send(1, poll)
-	for range 3 { // one has room; the broker may close while the last is sent
-		c.Write(frame(1, 4, 2, false, big.AppendTo(nil)))
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for i := range 6 {
+			c.Write(frame(1, 4, int32(i+2), false, big.AppendTo(nil)))
+		}
+	}()
+	for b.memory.used.Load() < 40<<20 { // two of them
+		time.Sleep(time.Millisecond)
 	}
-	c.closed()
-	if l := logs.String(); !strings.Contains(l, "decode Fetch") || !strings.Contains(l, "may have together") {
-		t.Errorf("log: %s", l)
+	produce(t, client(t, b), "m", "y") // ends the long poll
+	for i := range 7 {
+		if used := b.memory.used.Load(); used > 60<<20 {
+			t.Errorf("%d bytes are used", used)
+		}
+		if corr, _ := c.receive(); corr != int32(i+1) {
+			t.Fatalf("answer %d has the correlation id %d", i+1, corr)
+		}
 	}
-	for b.inflight.Load() != 0 {
+	<-sent
+	for b.memory.used.Load() != 0 {
 		time.Sleep(time.Millisecond)
 	}
 }

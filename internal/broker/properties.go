@@ -396,6 +396,7 @@ func properties() map[string]property {
 				c.MaxInflightBytes = n
 				return nil
 			}},
+		whole("sluice.connection.max.inflight.bytes", "Memory for the requests of one connection that are not answered; above it no more is read from it.", 1024, func(c *Config) *int64 { return &c.MaxConnInflightBytes }),
 		millis("group.initial.rebalance.delay.ms", "How long the first members of a classic group wait for others.", 0, func(c *Config) *time.Duration { return &c.GroupInitialDelay }),
 		millis("group.min.session.timeout.ms", "Shortest session that a member may ask for.", 1, func(c *Config) *time.Duration { return &c.GroupMinSession }),
 		millis("group.max.session.timeout.ms", "Longest session that a member may ask for.", 1, func(c *Config) *time.Duration { return &c.GroupMaxSession }),
