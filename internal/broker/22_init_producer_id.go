@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -24,6 +25,7 @@ import (
 const pidBlock = 1000
 
 type producerIDs struct {
+	fs   vfs.FS
 	file string
 
 	mu         sync.Mutex
@@ -35,7 +37,7 @@ type storedProducerIDs struct {
 	Next int64 `json:"next"` // first id that no block has
 }
 
-func openProducerIDs(file string) (*producerIDs, error) {
+func openProducerIDs(fsys vfs.FS, file string) (*producerIDs, error) {
 	var st storedProducerIDs
 	if _, err := readJSON(file, &st); err != nil {
 		return nil, err
@@ -43,7 +45,7 @@ func openProducerIDs(file string) (*producerIDs, error) {
 	if st.Next < 0 {
 		return nil, fmt.Errorf("read %s: next is %d: restore the file from a copy", file, st.Next)
 	}
-	return &producerIDs{file: file, next: st.Next}, nil
+	return &producerIDs{fs: fsys, file: file, next: st.Next}, nil
 }
 
 func (p *producerIDs) take() (int64, error) {
@@ -53,7 +55,7 @@ func (p *producerIDs) take() (int64, error) {
 		if p.next > math.MaxInt64-pidBlock {
 			return 0, fmt.Errorf("take a producer id: all are used up")
 		}
-		if err := writeJSON(p.file, storedProducerIDs{Next: p.next + pidBlock}); err != nil {
+		if err := writeJSON(p.fs, p.file, storedProducerIDs{Next: p.next + pidBlock}); err != nil {
 			return 0, err
 		}
 		p.free = pidBlock

@@ -112,7 +112,7 @@ func (b *Broker) open(ctx context.Context) (err error) {
 		undo = append(undo, func() { l.Close() })
 	}
 	b.listeners = plan
-	if b.dir, err = openDataDir(b.cfg.DataDir); err != nil {
+	if b.dir, err = openDataDir(b.cfg.FS, b.cfg.DataDir); err != nil {
 		return err
 	}
 	undo = append(undo, func() { b.dir.close(false) })
@@ -130,7 +130,7 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	if err != nil {
 		return &ConfigError{err}
 	}
-	if b.pids, err = openProducerIDs(b.dir.file(pidsFile)); err != nil {
+	if b.pids, err = openProducerIDs(b.cfg.FS, b.dir.file(pidsFile)); err != nil {
 		return err
 	}
 	if b.topics, err = openTopics(ctx, b.dir, defaults, &b.cfg); err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -475,7 +476,7 @@ func TestSecondBrokerOnTheDirectoryIsRefused(t *testing.T) {
 
 func TestNewerFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	if err := writeJSON(filepath.Join(dir, brokerFile), brokerState{Format: formatVersion + 1, ClusterID: "x"}); err != nil {
+	if err := writeJSON(vfs.OS{}, filepath.Join(dir, brokerFile), brokerState{Format: formatVersion + 1, ClusterID: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Start(context.Background(), Config{Listen: "127.0.0.1:0", DataDir: dir})

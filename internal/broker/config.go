@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-data/sluice/internal/broker/group"
 	"github.com/sluice-data/sluice/internal/broker/log"
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
 
 // Config of a broker. The zero value of a field means its default, but for
@@ -90,6 +91,9 @@ type Config struct {
 	GroupConsumerAssignors          []string      // assignors, the default one first; default uniform, range
 	GroupConsumerMigration          string        // migration.policy; default bidirectional
 
+	// FS holds the data directory; default: the operating system's. It is a
+	// field for tests of failing disks.
+	FS vfs.FS
 	// FreeDisk returns the bytes that the data directory may still grow by;
 	// default: statfs. It is a field for tests of the full disk.
 	FreeDisk func(dir string) (int64, error)
@@ -160,6 +164,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.FS == nil {
+		c.FS = vfs.OS{}
 	}
 	if c.FreeDisk == nil {
 		c.FreeDisk = freeDisk

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sluice-data/sluice/internal/seglog"
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +34,7 @@ const (
 // dataDir is the broker's directory, held by a lock while it is open.
 type dataDir struct {
 	path      string
+	fs        vfs.FS
 	lock      *os.File
 	clusterID string
 	wasClean  bool // the last broker here stopped in order, or there was none
@@ -43,11 +46,11 @@ type brokerState struct {
 	ClusterID string `json:"cluster_id"`
 }
 
-func openDataDir(path string) (_ *dataDir, err error) {
+func openDataDir(fsys vfs.FS, path string) (_ *dataDir, err error) {
 	if err := os.MkdirAll(filepath.Join(path, logsDir), 0o755); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	d := &dataDir{path: path}
+	d := &dataDir{path: path, fs: fsys}
 	if d.lock, err = lockDir(filepath.Join(path, lockFile)); err != nil {
 		return nil, err
 	}
@@ -70,7 +73,7 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		if _, err := os.Stat(filepath.Join(path, topicsFile)); err == nil {
 			return nil, fmt.Errorf("data directory %s has %s but no %s: restore it from a copy, or move the directory away", path, topicsFile, brokerFile)
 		}
-		if err := writeJSON(filepath.Join(path, brokerFile), st); err != nil {
+		if err := writeJSON(fsys, filepath.Join(path, brokerFile), st); err != nil {
 			return nil, err
 		}
 		d.wasClean = true
@@ -80,11 +83,10 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		return nil, fmt.Errorf("data directory %s: %s has no cluster_id: restore the file from a copy", path, brokerFile)
 	}
 	d.clusterID = st.ClusterID
-	if err := os.Remove(filepath.Join(path, cleanFile)); err == nil {
+	if err := fsys.Remove(filepath.Join(path, cleanFile)); err == nil {
 		d.wasClean = true
-		err = syncDir(path)
-		if err != nil {
-			return nil, err
+		if err := fsys.SyncDir(path); err != nil {
+			return nil, fmt.Errorf("remove the mark of a clean stop: %w", err)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the mark of a clean stop: %w", err)
@@ -183,7 +185,7 @@ func (d *dataDir) partition(topic string, id int32) string {
 func (d *dataDir) close(clean bool) error {
 	var err error
 	if clean {
-		err = writeFile(d.file(cleanFile), nil)
+		err = seglog.WriteFile(d.fs, d.file(cleanFile), nil)
 	}
 	return errors.Join(err, d.lock.Close())
 }
@@ -203,49 +205,15 @@ func readJSON(name string, v any) (bool, error) {
 	return true, nil
 }
 
-func writeJSON(name string, v any) error {
+func writeJSON(fsys vfs.FS, name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", filepath.Base(name), err)
 	}
-	return writeFile(name, append(b, '\n'))
-}
-
-// writeFile replaces a file so that after a crash either the old or the new
-// contents are there: write a temporary one, sync, rename, sync the directory.
-func writeFile(name string, b []byte) error {
-	tmp := name + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
+	if err := seglog.WriteFile(fsys, name, append(b, '\n')); err != nil {
 		return fmt.Errorf("write broker state: %w", err)
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, name)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(name))
-	}
-	if err != nil {
-		_ = os.Remove(tmp) // on a full disk it takes what others need
-		return fmt.Errorf("write broker state %s: %w", name, err)
-	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	return errors.Join(err, f.Close())
 }
 
 // freeDisk is what an unprivileged process may still write.

@@ -132,7 +132,7 @@ func (gc *groupConfigs) configure(name string, change func(map[string]string) er
 	if len(next) > maxGroupConfigs && len(next) > len(gc.own) {
 		return apiErrorf(kerr.PolicyViolation, "%d groups have settings of their own, as many as allowed", len(gc.own))
 	}
-	if err := writeJSON(gc.path, storedGroups{Configs: next}); err != nil {
+	if err := writeJSON(gc.cfg.FS, gc.path, storedGroups{Configs: next}); err != nil {
 		gc.logger.Error("settings of a group could not be written", "group", name, "err", err)
 		return apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}

@@ -83,7 +83,7 @@ type topics struct {
 	logger   *slog.Logger
 
 	set   atomic.Pointer[topicSet]
-	write func(name string, v any) error // writeJSON; a field for tests of the full disk
+	write func(fsys vfs.FS, name string, v any) error // writeJSON; a field for tests of the full disk
 
 	mu       sync.Mutex // held for changes
 	deleting []storedTopic
@@ -286,11 +286,11 @@ func (ts *topics) openAll(ctx context.Context, list []storedTopic) ([]*topic, er
 func (ts *topics) openPart(ctx context.Context, t *topic, id int32, cfg log.TopicConfig) (*part, error) {
 	dir := ts.dir.partition(t.name, id)
 	logger := ts.logger.With("topic", t.name, "partition", id)
-	l, err := segment.Open(ctx, segment.Options{Dir: dir, Config: cfg, Logger: logger, Repair: ts.repair})
+	l, err := segment.Open(ctx, segment.Options{FS: ts.dir.fs, Dir: dir, Config: cfg, Logger: logger, Repair: ts.repair})
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.name, id, err)
 	}
-	p, err := partition.Open(ctx, partition.Options{Topic: t.name, ID: id, Log: l, Config: cfg, FS: vfs.OS{}, Dir: dir, Logger: logger})
+	p, err := partition.Open(ctx, partition.Options{Topic: t.name, ID: id, Log: l, Config: cfg, FS: ts.dir.fs, Dir: dir, Logger: logger})
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.name, id, err)
 	}
@@ -332,7 +332,7 @@ func (t *topic) stored() storedTopic {
 }
 
 func (ts *topics) save(set *topicSet) error {
-	return ts.write(ts.dir.file(topicsFile), ts.stored(set))
+	return ts.write(ts.dir.fs, ts.dir.file(topicsFile), ts.stored(set))
 }
 
 // createRequest is one topic to be made.
@@ -460,7 +460,7 @@ func (ts *topics) grow(ctx context.Context, name string, count int32, dryRun boo
 			stored.Topics[i].Partitions = count
 		}
 	}
-	if err := ts.write(ts.dir.file(topicsFile), stored); err != nil {
+	if err := ts.write(ts.dir.fs, ts.dir.file(topicsFile), stored); err != nil {
 		return undo(err)
 	}
 	t.state.Store(st)
@@ -501,7 +501,7 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 			stored.Topics[i].Configs = own
 		}
 	}
-	if err := ts.write(ts.dir.file(topicsFile), stored); err != nil {
+	if err := ts.write(ts.dir.fs, ts.dir.file(topicsFile), stored); err != nil {
 		ts.logger.Error("topic settings could not be written", "topic", name, "err", err)
 		return apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -21,11 +22,11 @@ func TestTopicCanBeDeletedOnAFullDisk(t *testing.T) {
 	part := b.topics.byName("fills-it").part(0)
 	full := &os.PathError{Op: "write", Path: topicsFile, Err: syscall.ENOSPC}
 	tries := 0
-	b.topics.write = func(name string, v any) error {
+	b.topics.write = func(fsys vfs.FS, name string, v any) error {
 		if tries++; part.Size() > 0 {
 			return fmt.Errorf("write broker state: %w", full)
 		}
-		return writeJSON(name, v)
+		return writeJSON(fsys, name, v)
 	}
 	adm := kadm.NewClient(cl)
 	if _, err := adm.DeleteTopic(ctxOf(t), "fills-it"); err != nil {
@@ -35,7 +36,7 @@ func TestTopicCanBeDeletedOnAFullDisk(t *testing.T) {
 		t.Fatalf("the topic is still there after %d writes", tries)
 	}
 	// No space comes of it, because somebody else fills the disk: an error, and the topic stays.
-	b.topics.write = func(string, any) error { return full }
+	b.topics.write = func(vfs.FS, string, any) error { return full }
 	if _, err := adm.DeleteTopic(ctxOf(t), "stays"); err == nil || b.topics.byName("stays") == nil {
 		t.Fatalf("%v: want an error", err)
 	}
