@@ -121,13 +121,13 @@ func (c *brokerConfigs) configure(name string, change func(map[string]string) er
 	if dryRun {
 		return nil
 	}
-	if err := c.b.topics.write(c.path, next); err != nil {
+	if err := c.b.topics.write(c.b.cfg.FS, c.path, next); err != nil {
 		c.b.logger.Error("broker settings could not be written", "err", err)
 		return apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}
 	if err := c.b.topics.setDefaults(defaults); err != nil {
 		// What is in force and what is written must not differ.
-		return errors.Join(err, c.b.topics.write(c.path, c.stored))
+		return errors.Join(err, c.b.topics.write(c.b.cfg.FS, c.path, c.stored))
 	}
 	c.stored = next
 	c.live.Store(live)

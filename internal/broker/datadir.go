@@ -129,7 +129,7 @@ func Format(dir, clusterID string) error {
 	if _, err := os.Stat(filepath.Join(dir, "meta.properties")); err == nil {
 		return foreignDir(dir)
 	}
-	return writeJSON(filepath.Join(dir, brokerFile), brokerState{Format: formatVersion, ClusterID: clusterID})
+	return writeJSON(vfs.OS{}, filepath.Join(dir, brokerFile), brokerState{Format: formatVersion, ClusterID: clusterID})
 }
 
 // ClusterID reads the cluster id of a data directory, "" if it has none yet.
