@@ -24,13 +24,6 @@ func fastConsumers(c *Config) {
 	c.GroupMinSession = 500 * time.Millisecond
 }
 
-// consumerOpts make a client use the consumer protocol, which kgo asks to opt
-// in to by this value.
-func consumerOpts(ctx context.Context) kgo.Opt {
-	//lint:ignore SA1029 it is kgo's key
-	return kgo.WithContext(context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true))
-}
-
 // collector polls members and notes what arrives and who owns what.
 type collector struct {
 	t  *testing.T
@@ -48,9 +41,14 @@ func newCollector(t *testing.T) *collector {
 	return c
 }
 
-// start runs a member until its client is closed. commit is done by the
-// client itself.
+// start runs a member of the consumer protocol until its client is closed.
 func (c *collector) start(b *Broker, name, group, topic string, opts ...kgo.Opt) *kgo.Client {
+	c.t.Helper()
+	return c.startClassic(b, name, group, topic, append(opts, kgo.ServerSideBalancer())...)
+}
+
+// startClassic runs one of the classic protocol.
+func (c *collector) startClassic(b *Broker, name, group, topic string, opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
 	lost := func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
 		c.mu.Lock()
@@ -64,7 +62,7 @@ func (c *collector) start(b *Broker, name, group, topic string, opts ...kgo.Opt)
 		}
 	}
 	cl := client(c.t, b, append([]kgo.Opt{
-		consumerOpts(context.Background()), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ClientID(name),
+		kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ClientID(name),
 		kgo.AutoCommitInterval(100 * time.Millisecond), kgo.FetchMaxWait(100 * time.Millisecond),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.Balancers(kgo.StickyBalancer()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
@@ -314,11 +312,11 @@ func TestGroupChangesType(t *testing.T) {
 	}
 	c := newCollector(t)
 	classic := []kgo.Opt{
-		kgo.WithContext(context.Background()), kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(5 * time.Second), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.RebalanceTimeout(20 * time.Second),
 	}
-	old1 := c.start(b, "old1", "cg", "t", classic...)
-	old2 := c.start(b, "old2", "cg", "t", classic...)
+	old1 := c.startClassic(b, "old1", "cg", "t", classic...)
+	old2 := c.startClassic(b, "old2", "cg", "t", classic...)
 	c.shared(map[string]int{"old1": 3, "old2": 3})
 	all := spread(t, cl, "t", 6, 0, 300)
 	new1 := c.start(b, "new1", "cg", "t")

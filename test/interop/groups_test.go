@@ -732,9 +732,7 @@ func TestConsumerProtocol(t *testing.T) {
 		return g
 	}
 	var own output // of the member in this process
-	//lint:ignore SA1029 it is kgo's key
-	fgCtx := context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true)
-	fg, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.WithContext(fgCtx), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	fg, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ServerSideBalancer(), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.Balancers(kgo.StickyBalancer()), kgo.AutoCommitInterval(500*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
