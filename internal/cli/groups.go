@@ -734,14 +734,14 @@ func (c *groupsResetCmd) Run(env *Env) error {
 	var errs []error
 	changed := false
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
-	if !c.Export {
-		fmt.Fprintln(w, "group\ttopic\tpartition\tnow\tnew offset")
-	}
 	for _, group := range c.Groups {
 		to, err := resetGroup(ctx, cl, group, specs, c.AllTopics, plan, warn, c.Execute)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("reset group %s: %w", group, err))
 			continue
+		}
+		if !c.Export && !changed && len(to.new) > 0 {
+			fmt.Fprintln(w, "group\ttopic\tpartition\tnow\tnew offset")
 		}
 		changed = changed || len(to.new) > 0
 		if c.Export {

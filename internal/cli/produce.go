@@ -98,12 +98,19 @@ func (c *produceCmd) dialProducer(env *Env) (*kgo.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []kgo.Opt{kgo.DefaultProduceTopic(c.Topic), kgo.RecordDeliveryTimeout(c.Timeout)}
+	opts := []kgo.Opt{kgo.DefaultProduceTopic(c.Topic)}
+	if !c.ownTimes() {
+		opts = append(opts, kgo.RecordDeliveryTimeout(c.Timeout))
+	}
 	if c.Partition >= 0 || c.Format == "json" {
 		opts = append(opts, kgo.RecordPartitioner(chosenPartition{kgo.StickyKeyPartitioner(nil)}))
 	}
 	return c.dial(env.Ctx, conf, opts...)
 }
+
+// ownTimes reports whether records come with times of their own, from which
+// the client would count the time for their delivery.
+func (c *produceCmd) ownTimes() bool { return c.Timestamp != "" || c.Format == "json" }
 
 // chosenPartition honours a partition that a record has already, which is
 // anyPartition where it has none.
@@ -210,12 +217,17 @@ func (c *produceCmd) send(env *Env) (int, error) {
 			break
 		}
 		read++
+		rctx, promise := context.WithoutCancel(ctx), done
+		if c.ownTimes() {
+			bounded, stop := context.WithTimeout(rctx, c.Timeout)
+			rctx, promise = bounded, func(r *kgo.Record, err error) { stop(); done(r, err) }
+		}
 		if c.Sync {
-			rs := cl.ProduceSync(context.WithoutCancel(ctx), r)
-			done(r, rs.FirstErr())
+			rs := cl.ProduceSync(rctx, r)
+			promise(r, rs.FirstErr())
 			continue
 		}
-		cl.Produce(context.WithoutCancel(ctx), r, done)
+		cl.Produce(rctx, r, promise)
 	}
 	// After Ctrl-C what was read is still sent, within the bound.
 	fctx, stop := context.WithTimeout(context.WithoutCancel(env.Ctx), c.Timeout)

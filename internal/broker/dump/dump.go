@@ -121,8 +121,7 @@ func Log(file string, base, limit int64, records bool, visit func(*Batch) error)
 			b.Bad = checkRecords(&b)
 		}
 		if b.Bad != nil {
-			torn := pos+h.Size() == size // nothing follows
-			note(pos, torn, b.Bad)
+			note(pos, false, b.Bad)
 		} else {
 			if first {
 				sum.First = h.BaseOffset
