@@ -265,3 +265,18 @@ func TestEveryKafkaToolHelps(t *testing.T) {
 		t.Errorf("exit %d %s", code, errs)
 	}
 }
+
+// TestKafkaToolsAreDocumented: the page on the broker has a row for every name.
+func TestKafkaToolsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/broker.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## Kafka's command lines")
+	table, _, _ = strings.Cut(table, "What differs")
+	for name := range kafkaTools() {
+		if !strings.Contains(table, "`"+name+"`") {
+			t.Errorf("docs/broker.md does not say what %s does", name)
+		}
+	}
+}
