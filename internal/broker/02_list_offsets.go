@@ -68,6 +68,10 @@ func (b *Broker) listOffset(ctx context.Context, req *kmsg.ListOffsetsRequest, t
 	if sp.ErrorCode = checkEpoch(rp.CurrentLeaderEpoch); sp.ErrorCode != 0 || rp.Timestamp == -5 {
 		return // the defaults say that there is no such offset
 	}
+	if p.offline != nil { // said at the start
+		sp.ErrorCode = kerr.KafkaStorageError.Code
+		return
+	}
 	stamp, err := p.ListOffsets(ctx, rp.Timestamp, log.Isolation(req.IsolationLevel))
 	if err != nil {
 		sp.ErrorCode = log.KafkaCode(err)

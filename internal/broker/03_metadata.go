@@ -14,6 +14,8 @@ import (
 //   - A null list of topics (in version 0 an empty one) means all.
 //   - A topic that does not exist is created if the broker and, from version
 //     4, the request allow it, with the broker's number of partitions.
+//   - A partition whose files are damaged is LEADER_NOT_AVAILABLE with leader
+//     -1, and its replica is offline (v5).
 //   - Topics may be named by id (v10, KIP-516).
 //   - The address of the broker is that of the listener through which the
 //     client came: see conn.advertised.
@@ -101,6 +103,9 @@ func (b *Broker) topicMetadata(t *topic) kmsg.MetadataResponseTopic {
 		mp := kmsg.NewMetadataResponseTopicPartition()
 		mp.Partition, mp.Leader, mp.LeaderEpoch = p.id, b.cfg.NodeID, leaderEpoch
 		mp.Replicas, mp.ISR = replicas, replicas
+		if p.offline != nil { // as Apache Kafka shows a partition whose only replica's disk failed
+			mp.ErrorCode, mp.Leader, mp.OfflineReplicas = kerr.LeaderNotAvailable.Code, -1, replicas
+		}
 		mt.Partitions = append(mt.Partitions, mp)
 	}
 	return mt

@@ -36,6 +36,8 @@ func handleFindCoordinator(_ context.Context, b *Broker, r *request, kreq kmsg.R
 			fail(kerr.InvalidRequest, "this broker has no transactions: produce without a transactional id")
 		case req.CoordinatorType != 0:
 			fail(kerr.InvalidRequest, "this broker coordinates consumer groups only")
+		case b.groups.offline != nil:
+			fail(kerr.CoordinatorNotAvailable, "the group log is damaged: see the broker's log")
 		case b.isStopping():
 			fail(kerr.CoordinatorNotAvailable, "the broker is stopping")
 		}

@@ -28,7 +28,9 @@ func handleOffsetForLeaderEpoch(_ context.Context, b *Broker, _ *request, kreq k
 				sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			} else if sp.ErrorCode = checkEpoch(rp.CurrentLeaderEpoch); sp.ErrorCode == 0 {
 				p := t.part(rp.Partition)
-				if rp.LeaderEpoch == leaderEpoch {
+				if p.offline != nil {
+					sp.ErrorCode = kerr.KafkaStorageError.Code
+				} else if rp.LeaderEpoch == leaderEpoch {
 					sp.LeaderEpoch, sp.EndOffset = leaderEpoch, p.Offsets().High
 				} else {
 					sp.LeaderEpoch, sp.EndOffset = p.OffsetForLeaderEpoch(rp.LeaderEpoch)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -13,7 +12,7 @@ import (
 //
 // One directory with all partitions and their sizes. A null list of topics
 // means all; partitions that do not exist are left out, as in Apache Kafka.
-// The total is what is used plus what is free for the broker.
+// A partition that is offline is there with the size of its files. The total is what is used plus what is free for the broker.
 //
 // Version notes: v2 flexible; v3 top-level error; v4 total and usable bytes
 // (KIP-827).
@@ -27,13 +26,14 @@ func handleDescribeLogDirs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 	}
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = path
+	wanted := wantedLogDirs(req)
 	var used int64
 	for _, t := range b.topics.all() {
 		st := kmsg.NewDescribeLogDirsResponseDirTopic()
 		st.Topic = t.name
 		for _, p := range t.state.Load().parts {
 			used += p.Size()
-			if !wantsLogDir(req, t.name, p.id) {
+			if wanted != nil && !wanted[t.name][p.id] {
 				continue
 			}
 			sp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
@@ -55,11 +55,21 @@ func handleDescribeLogDirs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 	return resp, nil
 }
 
-func wantsLogDir(req *kmsg.DescribeLogDirsRequest, topic string, part int32) bool {
+// wantedLogDirs are the partitions that the request names, nil for all.
+func wantedLogDirs(req *kmsg.DescribeLogDirsRequest) map[string]map[int32]bool {
 	if req.Topics == nil {
-		return true
+		return nil
 	}
-	return slices.ContainsFunc(req.Topics, func(rt kmsg.DescribeLogDirsRequestTopic) bool {
-		return rt.Topic == topic && slices.Contains(rt.Partitions, part)
-	})
+	wanted := make(map[string]map[int32]bool)
+	for _, rt := range req.Topics {
+		parts := wanted[rt.Topic]
+		if parts == nil {
+			parts = make(map[int32]bool)
+			wanted[rt.Topic] = parts
+		}
+		for _, p := range rt.Partitions {
+			parts[p] = true
+		}
+	}
+	return wanted
 }

@@ -68,6 +68,9 @@ func handleDescribeTopicPartitions(_ context.Context, b *Broker, _ *request, kre
 			sp.Partition, sp.LeaderID, sp.LeaderEpoch = p.id, b.cfg.NodeID, leaderEpoch
 			sp.Replicas, sp.ISR = []int32{b.cfg.NodeID}, []int32{b.cfg.NodeID}
 			// Null is allowed here, but Java's admin client falls over it.
+			if p.offline != nil {
+				sp.ErrorCode, sp.LeaderID, sp.OfflineReplicas = kerr.LeaderNotAvailable.Code, -1, sp.Replicas
+			}
 			sp.EligibleLeaderReplicas, sp.LastKnownELR = []int32{}, []int32{}
 			st.Partitions = append(st.Partitions, sp)
 		}

@@ -338,6 +338,9 @@ func (b *Broker) housekeeping() {
 func (b *Broker) tickPartitions() {
 	for _, t := range b.topics.all() {
 		for _, p := range t.state.Load().parts {
+			if p.offline != nil {
+				continue
+			}
 			// A partition may be deleted meanwhile.
 			if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() && !errors.Is(err, log.ErrClosed) {
 				b.logger.Error("upkeep of a partition failed", "topic", t.name, "partition", p.id, "err", err)

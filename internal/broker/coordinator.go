@@ -32,6 +32,8 @@ type coordinator struct {
 	mu      sync.RWMutex
 	groups  map[string]*groupEntry
 	stopped bool
+
+	offline error // the group log is damaged: nothing is known of any group
 }
 
 // groupEntry is one group with its lock, its timer and those who wait.
@@ -57,8 +59,21 @@ func openCoordinator(ctx context.Context, b *Broker) (*coordinator, error) {
 		limits: b.cfg.groupLimits(), topics: groupTopics{b.topics},
 	}
 	if t := b.topics.byName(groupTopic); t != nil {
-		c.log = newGroupLog(t.part(0), b.logger)
-		if err := c.load(ctx); err != nil {
+		p := t.part(0)
+		if p.offline != nil {
+			c.offline = p.offline
+			return c, nil
+		}
+		c.log = newGroupLog(p, b.logger)
+		err := c.load(ctx)
+		if damaged(err) && ctx.Err() == nil {
+			// Without it every group would seem to have committed nothing.
+			c.logger.Error("consumer groups are not served: their log is damaged; restore it from a copy, or delete its files to begin without any groups", "topic", groupTopic, "err", err)
+			c.groups = map[string]*groupEntry{}
+			c.log, c.offline, p.offline = nil, err, err
+			return c, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -120,6 +135,9 @@ func (c *coordinator) entry(name string, create bool) (*groupEntry, error) {
 		c.mu.RLock()
 		e, stopped := c.groups[name], c.stopped
 		c.mu.RUnlock()
+		if c.offline != nil {
+			return nil, apiErrorf(kerr.CoordinatorNotAvailable, "the group log is damaged")
+		}
 		if stopped {
 			return nil, apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
 		}

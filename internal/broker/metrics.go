@@ -61,6 +61,7 @@ var (
 	descGroups        = prometheus.NewDesc("sluice_broker_groups", "Consumer groups.", nil, nil)
 	descDiskLimit     = prometheus.NewDesc("sluice_broker_disk_limit_bytes", "Limit of all topics together; -1 for none.", nil, nil)
 	descDiskFull      = prometheus.NewDesc("sluice_broker_disk_full", "1 while produce is refused because the disk is nearly full.", nil, nil)
+	descOffline       = prometheus.NewDesc("sluice_broker_offline_partitions", "Partitions that are not served because their files are damaged.", nil, nil)
 	descEnd           = prometheus.NewDesc("sluice_broker_partition_end_offset", "Offset of the next record.", []string{"topic", "partition"}, nil)
 	descStart         = prometheus.NewDesc("sluice_broker_partition_start_offset", "Offset of the oldest record.", []string{"topic", "partition"}, nil)
 	descBytes         = prometheus.NewDesc("sluice_broker_partition_bytes", "Size on disk.", []string{"topic", "partition"}, nil)
@@ -69,7 +70,7 @@ var (
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descRequests, descProduceErrors, descRecordsIn, descBytesIn, descFetchBytes, descBytesOut, descConnections,
-		descGroups, descDiskLimit, descDiskFull, descEnd, descStart, descBytes,
+		descGroups, descDiskLimit, descDiskFull, descOffline, descEnd, descStart, descBytes,
 	} {
 		ch <- d
 	}
@@ -98,8 +99,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		full = 1
 	}
 	gauge(descDiskFull, full)
+	gauge(descOffline, int64(m.b.topics.offlineCount()))
 	for _, t := range m.b.topics.all() {
 		for _, p := range t.state.Load().parts {
+			if p.offline != nil {
+				continue
+			}
 			o, id := p.Offsets(), fmt.Sprint(p.id)
 			gauge(descEnd, o.High, t.name, id)
 			gauge(descStart, o.Start, t.name, id)

@@ -18,6 +18,8 @@ import (
 	"github.com/sluice-data/sluice/internal/broker/log"
 	"github.com/sluice-data/sluice/internal/broker/log/segment"
 	"github.com/sluice-data/sluice/internal/broker/partition"
+	"github.com/sluice-data/sluice/internal/broker/record"
+	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sys/unix"
@@ -59,9 +61,10 @@ func (t *topic) part(id int32) *part {
 // part is one open partition.
 type part struct {
 	*partition.Partition
-	topic *topic
-	id    int32
-	log   log.Log // the store below Partition, for the units in which it frees space
+	topic   *topic
+	id      int32
+	log     log.Log // the store below Partition, for the units in which it frees space
+	offline error   // why it is not served; then Partition answers everything with that
 }
 
 // topicSet is an immutable view of all topics, so that look-ups take no lock.
@@ -264,8 +267,13 @@ func (ts *topics) openAll(ctx context.Context, list []storedTopic) ([]*topic, er
 				if n >= len(jobs) {
 					return
 				}
-				st := jobs[n].t.state.Load()
-				if st.parts[jobs[n].i], errs[n] = ts.openPart(ctx, jobs[n].t, jobs[n].i, st.cfg); errs[n] != nil {
+				j := jobs[n]
+				st := j.t.state.Load()
+				st.parts[j.i], errs[n] = ts.openPart(ctx, j.t, j.i, st.cfg)
+				if damaged(errs[n]) && ctx.Err() == nil {
+					st.parts[j.i], errs[n] = ts.offline(j.t, j.i, st.cfg, errs[n]), nil
+				}
+				if errs[n] != nil {
 					failed.Store(true)
 				}
 			}
@@ -295,6 +303,40 @@ func (ts *topics) openPart(ctx context.Context, t *topic, id int32, cfg log.Topi
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.name, id, err)
 	}
 	return &part{Partition: p, topic: t, id: id, log: l}, nil
+}
+
+// damaged reports whether a partition's files cannot be used as they are. Of
+// other errors (no more file descriptors, no permission) nothing may be taken
+// for lost: they end the start.
+func damaged(err error) bool {
+	return errors.As(err, new(*seglog.CorruptionError)) || errors.Is(err, unix.EIO) ||
+		errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrMagic) || errors.Is(err, record.ErrShort)
+}
+
+// offline stands for a damaged partition: it is named, and the others are
+// served.
+func (ts *topics) offline(t *topic, id int32, cfg log.TopicConfig, reason error) *part {
+	dir := ts.dir.partition(t.name, id)
+	logger := ts.logger.With("topic", t.name, "partition", id)
+	size, err := dirSize(dir)
+	if err != nil {
+		logger.Warn("the size of an offline partition is not known", "err", err)
+	}
+	logger.Error("partition is offline: its files are damaged; restore them from a copy, or start with --repair, which cuts it off at the damage and loses what follows", "err", reason)
+	p := partition.Offline(partition.Options{Topic: t.name, ID: id, Config: cfg, Dir: dir, Logger: logger}, reason, size)
+	return &part{Partition: p, topic: t, id: id, log: &log.Offline{Reason: reason, Bytes: size}, offline: reason}
+}
+
+// offlineCount is how many partitions are not served.
+func (ts *topics) offlineCount() (n int) {
+	for _, t := range ts.all() {
+		for _, p := range t.state.Load().parts {
+			if p.offline != nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // warnStrangers names directories that belong to no topic. They are left

@@ -92,6 +92,20 @@ func Open(ctx context.Context, o Options) (*Partition, error) {
 }
 
 // recover loads the newest snapshot and takes up what was appended after it.
+// Offline is a Partition over files that are damaged: whatever needs them fails with ErrStorage and reason.
+func Offline(o Options, reason error, bytes int64) *Partition {
+	return &Partition{
+		log:       &log.Offline{Reason: reason, Bytes: bytes},
+		fs:        o.FS,
+		dir:       o.Dir,
+		logger:    cmp.Or(o.Logger, slog.Default()),
+		now:       time.Now,
+		cfg:       o.Config,
+		producers: producers{},
+		snapshot:  0, // what Offsets says: Close leaves those on disk alone
+	}
+}
+
 func (p *Partition) recover(ctx context.Context) error {
 	o := p.log.Offsets()
 	ps, off, err := p.loadSnapshot(o.End)

@@ -61,10 +61,13 @@ func (l *Log) Read(q log.ReadReq) (log.ReadResult, error) {
 			end, v.next = limit.pos, limit.off
 		}
 		from, to, next, err := l.span(v, off, start, end, left, minOne)
-		if err != nil {
+		if err == nil && start < 0 && to > from { // the last batches are this process's own
+			to, next, err = l.verify(&v, from, to, next)
+		}
+		if err != nil && to == from && len(le.sections) == 0 {
 			le.release()
 			return log.ReadResult{}, err
-		}
+		} // otherwise what is before the damage is good, and the next read says it
 		if to == from {
 			break // the next batch does not fit
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
 	"github.com/sluice-data/sluice/internal/broker/record"
@@ -67,7 +68,7 @@ func (l *Log) open(ctx context.Context, repair bool) error {
 			return fmt.Errorf("stat segment: %w", err)
 		}
 		s.created = st.ModTime().UnixMilli()
-		s.changed = s.created
+		s.changed, s.touched = s.created, s.created
 		if s.size > maxPosition+1 {
 			return &seglog.CorruptionError{Path: f.Path(), Err: errors.New("file is larger than a segment can be")}
 		}
@@ -225,6 +226,7 @@ func (f *framing) Accept(pos int64, frame []byte) error {
 		return fmt.Errorf("%w: last offset is %d, too far from the segment's", record.ErrCorrupt, h.LastOffset())
 	}
 	f.s.note(&h, pos, f.interval)
+	f.s.verified.add(pos, pos+h.Size())
 	f.epochs = f.epochs.add(h.LeaderEpoch, h.BaseOffset)
 	return nil
 }
@@ -262,6 +264,7 @@ func (l *Log) scan(i int, next int64, repair bool) error {
 		damage = &seglog.CorruptionError{Path: s.file.Path(), Offset: res.End, Err: fmt.Errorf("%w behind the last record", res.Torn)}
 	}
 	if damage != nil && !repair {
+		damage.Err = fmt.Errorf("offset %d: %w", s.next, damage.Err)
 		return damage
 	}
 	l.epochs = fr.epochs
@@ -271,6 +274,7 @@ func (l *Log) scan(i int, next int64, repair bool) error {
 		if err := s.file.Truncate(res.End); err != nil {
 			return err
 		}
+		s.touched = time.Now().UnixMilli()
 	}
 	if err := s.file.Sync(); err != nil {
 		return err

@@ -101,6 +101,9 @@ type segment struct {
 	firstTS int64 // largest timestamp of the first batch, or -1
 	created int64 // milliseconds since 1970
 	changed int64 // time of the last append, likewise
+	touched int64 // when this process last wrote to the file, likewise
+
+	verified verified
 
 	synced  bool // sealed and durable; under passMu
 	indexed bool // sealed and index files written; under passMu
@@ -115,6 +118,8 @@ type view struct {
 	size  int64
 	next  int64
 	maxTS int64
+	// changed is the time of the last append by this process, or of the opening.
+	changed time.Time
 }
 
 // view takes a reference; Log.mu is held, so the segment's own reference is still there.
@@ -122,7 +127,7 @@ func (s *segment) view() view {
 	if !s.file.Acquire() {
 		panic("segment: a listed segment has no reference")
 	}
-	v := view{seg: s, base: s.base, file: s.file, size: s.size, next: s.next, maxTS: s.maxTS}
+	v := view{seg: s, base: s.base, file: s.file, size: s.size, next: s.next, maxTS: s.maxTS, changed: time.UnixMilli(s.touched)}
 	if s.mem != nil {
 		v.find = memSearcher{s.mem.pos, s.mem.times}
 	} else {
@@ -281,7 +286,8 @@ func (l *Log) publish(seg *segment, pos, n, next int64, o *log.AppendOpts, cfg *
 		l.recent[l.nrecent%uint(len(l.recent))] = recentBatch{b.h.BaseOffset, seg, pos + b.pos, l.end.bytes + b.pos}
 		l.nrecent++
 	}
-	seg.changed = o.AppendTime
+	seg.changed, seg.touched = o.AppendTime, time.Now().UnixMilli()
+	seg.verified.add(pos, pos+n)
 	l.epochs = l.epochs.add(o.Epoch, l.end.off)
 	l.end = mark{off: next, bytes: l.end.bytes + n, seg: seg, pos: pos + n}
 	if !cfg.SyncAcks {
