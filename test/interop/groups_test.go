@@ -67,6 +67,7 @@ func groupScript(t *testing.T, addr string) []string {
 	s.consumers(ctx)
 	s.statics(ctx)
 	s.classics(ctx)
+	s.classicStatics(ctx)
 	s.migrate(ctx)
 	s.settings(ctx)
 	return s.lines
@@ -435,7 +436,15 @@ func (s *script) statics(ctx context.Context) {
 // join sends a JoinGroup and returns the answer.
 func (s *script) join(ctx context.Context, what, group, member, protocol string, owned []string, typ string) *kmsg.JoinGroupResponse {
 	s.t.Helper()
+	return s.joinStatic(ctx, what, group, member, "", protocol, owned, typ)
+}
+
+func (s *script) joinStatic(ctx context.Context, what, group, member, instance, protocol string, owned []string, typ string) *kmsg.JoinGroupResponse {
+	s.t.Helper()
 	req := kmsg.NewPtrJoinGroupRequest()
+	if instance != "" {
+		req.InstanceID = &instance
+	}
 	req.Group, req.MemberID, req.ProtocolType = s.id+group, member, typ
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 30_000, 30_000
 	meta := kmsg.NewConsumerMemberMetadata()
@@ -560,6 +569,55 @@ func (s *script) classics(ctx context.Context) {
 	s.leave(ctx, "leave", "k", id)
 	s.describe(ctx, "classic, empty", "k")
 	s.deleteGroup(ctx, "delete", "k")
+}
+
+// classicStatics are static members of a classic group (KIP-345, KIP-814).
+func (s *script) classicStatics(ctx context.Context) {
+	const group, consumer = "ks", "consumer"
+	s.joinStatic(ctx, "static, id without group", group, "x", "i", "range", nil, consumer)
+	r := s.joinStatic(ctx, "static joins", group, "", "i", "range", nil, consumer)
+	a := r.MemberID
+	s.sync(ctx, "static syncs", group, a, r.Generation, "consumer range", map[string][]int32{a: {0, 1, 2, 3}})
+	s.describe(ctx, "static", group)
+	s.joinStatic(ctx, "another id with its instance", group, "x", "i", "range", nil, consumer)
+	s.joinStatic(ctx, "an id with an unknown instance", group, "x", "j", "range", nil, consumer)
+	again := s.joinStatic(ctx, "it comes back", group, "", "i", "range", nil, consumer)
+	b := again.MemberID
+	s.say("in the same generation %v, with a new id %v", again.Generation == r.Generation, a != b)
+	s.sync(ctx, "it syncs", group, b, again.Generation, "consumer range", nil)
+	s.heartbeat(ctx, "heartbeat of the new one", group, b, again.Generation)
+	s.heartbeat(ctx, "heartbeat of the old one without instance", group, a, again.Generation)
+	beat := kmsg.NewPtrHeartbeatRequest()
+	beat.Group, beat.MemberID, beat.Generation, beat.InstanceID = s.id+group, a, again.Generation, ptr("i")
+	h := request(s, ctx, beat, func(r *kmsg.HeartbeatResponse) int16 { return r.ErrorCode })
+	s.say("heartbeat of the old one: %s", errName(h.ErrorCode))
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation, sync.InstanceID = s.id+group, a, again.Generation, ptr("i")
+	sync.ProtocolType, sync.Protocol = ptr(consumer), ptr("range")
+	y := request(s, ctx, sync, func(r *kmsg.SyncGroupResponse) int16 { return r.ErrorCode })
+	s.say("sync of the old one: %s", errName(y.ErrorCode))
+	s.commit(ctx, "commit of the new one", group, b, again.Generation, "a", 1, 9)
+	s.commit(ctx, "commit of the old one", group, a, again.Generation, "a", 1, 9)
+	// With another subscription a new generation begins.
+	again = s.joinStatic(ctx, "it comes back with another protocol", group, "", "i", "other", nil, consumer)
+	s.say("one generation on %v", again.Generation == r.Generation+1)
+	s.describe(ctx, "static, joined", group)
+	s.sync(ctx, "it syncs", group, again.MemberID, again.Generation, "consumer other", map[string][]int32{again.MemberID: {0, 1, 2, 3}})
+	s.joinStatic(ctx, "the leader joins again", group, again.MemberID, "i", "other", nil, consumer)
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group = s.id + group
+	for _, m := range [][2]string{{"", "i"}, {"x", "i"}, {"", "j"}, {"x", ""}} {
+		rm := kmsg.NewLeaveGroupRequestMember()
+		if rm.MemberID = m[0]; m[1] != "" {
+			rm.InstanceID = ptr(m[1])
+		}
+		leave.Members = append(leave.Members, rm)
+	}
+	l := request(s, ctx, leave, func(r *kmsg.LeaveGroupResponse) int16 { return r.ErrorCode })
+	for i, m := range l.Members {
+		s.say("leave %d: %s", i, errName(m.ErrorCode))
+	}
+	s.describe(ctx, "static, empty", group)
 }
 
 func (s *script) migrate(ctx context.Context) {

@@ -597,8 +597,15 @@ func (g *Group) subscribedIDs(m *consumerMember) map[TopicID]int32 {
 func (g *Group) assignTargets(now time.Time) {
 	c := g.c
 	members := make([]assignMember, 0, len(c.members))
+	known := map[string]map[TopicID]int32{} // by subscription: most members have the same
 	for _, m := range c.ordered() {
-		members = append(members, assignMember{id: m.id, instance: m.instance, topics: g.subscribedIDs(m), current: c.target[m.id]})
+		key := strings.Join(m.topics, "\x00") + "\x01" + m.regex
+		topics, ok := known[key]
+		if !ok {
+			topics = g.subscribedIDs(m)
+			known[key] = topics
+		}
+		members = append(members, assignMember{id: m.id, instance: m.instance, topics: topics, current: c.target[m.id]})
 	}
 	target := assignors[g.preferredAssignor()](members)
 	for _, m := range c.ordered() {

@@ -1136,6 +1136,25 @@ func TestHeartbeatAllocations(t *testing.T) {
 	}
 }
 
+// BenchmarkJoin is a member that joins a large group and leaves it.
+func BenchmarkJoin(b *testing.B) {
+	l := consumerLimits()
+	l.ConsumerMaxSize = 1 << 20
+	g := New("g", t0, l, topicMap{"a": 2000, "b": 100})
+	join := func(id string) {
+		g.ConsumerHeartbeat(t0, HeartbeatRequest{MemberID: id, Rebalance: time.Minute, Topics: []string{"a", "b"}, Owned: []TopicPartitions{}, Settings: settings})
+		g.Records()
+	}
+	for i := range 500 {
+		join(fmt.Sprint("m", i))
+	}
+	for b.Loop() {
+		join("x")
+		g.ConsumerHeartbeat(t0, HeartbeatRequest{MemberID: "x", Epoch: leaveEpoch})
+		g.Records()
+	}
+}
+
 func FuzzConsumerRecords(f *testing.F) {
 	r := &crig{rig: &rig{g: New("g", t0, consumerLimits(), topicMap{"a": 3})}}
 	for _, req := range []HeartbeatRequest{
