@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
@@ -523,12 +524,35 @@ func (g *Group) subscribedNames() []string {
 	return sortedSet(names)
 }
 
+// maxRegexNodes bounds a regular expression with its repetitions written
+// out, and with it the memory and time that a few bytes can ask for.
+const maxRegexNodes = 10_000
+
 // compileRegex compiles a subscription. It has to match a topic's whole name.
 func compileRegex(expr string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(expr); err != nil { // by itself, so that no bracket can end the one below
+	if len(expr) > 4*maxRegexNodes {
+		return nil, fmt.Errorf("%d bytes are too many", len(expr))
+	}
+	// By itself, so that no bracket can end the one below.
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
 		return nil, err
 	}
+	if n := regexNodes(tree); n > maxRegexNodes {
+		return nil, fmt.Errorf("it is too large: %d nodes with its repetitions, allowed are %d", n, maxRegexNodes)
+	}
 	return regexp.Compile(`\A(?:` + expr + `)\z`)
+}
+
+func regexNodes(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)
+	for _, sub := range re.Sub {
+		n += regexNodes(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return n
 }
 
 // resolve finds the topics of a regular expression.

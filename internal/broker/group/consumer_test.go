@@ -348,6 +348,8 @@ func TestConsumerHeartbeatRefusals(t *testing.T) {
 		{"-3", func(h *HeartbeatRequest) { h.Epoch = -3 }, kerr.InvalidRequest},
 		{"assignor", func(h *HeartbeatRequest) { h.Assignor = ptr("best") }, kerr.UnsupportedAssignor},
 		{"regex", func(h *HeartbeatRequest) { h.Regex = ptr("a)(b") }, kerr.InvalidRegularExpression},
+		{"regex, too long", func(h *HeartbeatRequest) { h.Regex = ptr(strings.Repeat("a", 50_000)) }, kerr.InvalidRegularExpression},
+		{"regex, too large", func(h *HeartbeatRequest) { h.Regex = ptr("(" + strings.Repeat("[a-c]d", 20) + "){1000}") }, kerr.InvalidRegularExpression},
 	} {
 		if rep := r.beat(m, tt.change); rep.Code != tt.want.Code || rep.Message == "" {
 			t.Errorf("%s: %v %q, want %v", tt.name, kerr.ErrorForCode(rep.Code), rep.Message, tt.want)

@@ -6,6 +6,7 @@ const (
 	memberOverhead    = 600
 	offsetOverhead    = 200
 	partitionOverhead = 60
+	regexOverhead     = 100 // for each byte of the expression
 )
 
 func (o *Offset) size() int64 { return offsetOverhead + int64(len(o.Metadata)) }
@@ -47,8 +48,8 @@ func (g *Group) Size() int64 {
 			}
 		}
 	}
-	for _, r := range g.c.regexes {
-		n += memberOverhead + 16*int64(len(r.topics))
+	for expr, r := range g.c.regexes {
+		n += memberOverhead + regexOverhead*int64(len(expr)) + 16*int64(len(r.topics))
 	}
 	return n
 }
