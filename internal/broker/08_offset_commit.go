@@ -24,6 +24,8 @@ import (
 //   - An offset for a partition that does not exist is
 //     UNKNOWN_TOPIC_OR_PARTITION; metadata above 4096 bytes is
 //     OFFSET_METADATA_TOO_LARGE. The others of the request stand.
+//   - Any offset is stored, as in Apache Kafka: kafkajs commits -2 and -1 for the
+//     start and the end of a partition.
 //   - When the groups take as much memory as they may, an offset for a partition
 //     that has none yet is POLICY_VIOLATION.
 //   - The retention time of versions 2 to 4 is not looked at, as in Apache
@@ -70,8 +72,6 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 				sp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
 			case b.groups.full(!e.has(t.name, rp.Partition), r):
 				sp.ErrorCode = kerr.PolicyViolation.Code
-			case rp.Offset < 0:
-				sp.ErrorCode = kerr.InvalidCommitOffsetSize.Code
 			default:
 				o := group.Offset{Offset: rp.Offset, LeaderEpoch: -1, Committed: now, TopicID: t.id}
 				if req.Version >= 6 {

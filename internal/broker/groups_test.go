@@ -167,6 +167,18 @@ func TestOffsetAPIs(t *testing.T) {
 	if o, _ := got.Lookup("o", 0); err != nil || o.At != 5 || o.Metadata != "why" {
 		t.Errorf("%v %+v", err, o)
 	}
+	// kafkajs commits -2 and -1 for the start and the end of a partition.
+	for _, at := range []int64{-2, -1} {
+		var os kadm.Offsets
+		os.Add(kadm.Offset{Topic: "o", Partition: 0, At: at})
+		if err := adm.CommitAllOffsets(ctx, "og", os); err != nil {
+			t.Errorf("commit of %d: %v", at, err)
+		}
+		got, err := adm.FetchOffsets(ctx, "og")
+		if o, _ := got.Lookup("o", 0); err != nil || o.At != at {
+			t.Errorf("after a commit of %d: %v %+v", at, err, o)
+		}
+	}
 	if got, err = adm.FetchOffsets(ctx, "no-such-group"); err != nil || len(got) != 0 {
 		t.Errorf("a group that is not there: %v %v", err, got)
 	}
