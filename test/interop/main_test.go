@@ -133,6 +133,18 @@ type realKafka struct {
 
 var kafka realKafka
 
+// suiteProperties are what kafka-python's own broker settings say as far as its
+// tests depend on them; the others do not mind.
+const suiteProperties = `
+node.id=0
+controller.quorum.voters=0@127.0.0.1:%d
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+super.users=User:ANONYMOUS
+group.min.session.timeout.ms=1000
+num.partitions=4
+`
+
 func (k *realKafka) start(t *testing.T) string {
 	t.Helper()
 	fetched(t, "kafka.sh")
@@ -141,7 +153,11 @@ func (k *realKafka) start(t *testing.T) string {
 		if k.dir, k.err = os.MkdirTemp("", "sluice-kafka-"); k.err != nil {
 			return
 		}
-		_, k.err = peer("kafka.sh", []string{fmt.Sprintf("KAFKA_PORT=%d", port), "KAFKA_HEAP=512m"}, "start", k.dir)
+		props := filepath.Join(k.dir, "suites.properties")
+		if k.err = os.WriteFile(props, fmt.Appendf(nil, suiteProperties, port+100), 0o644); k.err != nil {
+			return
+		}
+		_, k.err = peer("kafka.sh", []string{fmt.Sprintf("KAFKA_PORT=%d", port), "KAFKA_HEAP=512m", "KAFKA_PROPS=" + props}, "start", k.dir)
 		k.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	})
 	if k.err != nil {
@@ -234,9 +250,9 @@ func (p *sluiceProcess) stop(t *testing.T) {
 
 // startBroker runs the built-in broker; dir keeps its data, addr may be one
 // that an earlier broker had.
-func startBroker(t *testing.T, dir, addr string) *sluiceProcess {
+func startBroker(t *testing.T, dir, addr string, args ...string) *sluiceProcess {
 	t.Helper()
-	p := startSluice(t, "broker", "--listen", addr, "--data", dir)
+	p := startSluice(t, append([]string{"broker", "--listen", addr, "--data", dir}, args...)...)
 	eventually(t, 30*time.Second, "the broker listens", func() error {
 		if !p.alive() {
 			t.Fatalf("the broker ended: %v\n%s", p.err, p.out)
@@ -252,13 +268,20 @@ func startBroker(t *testing.T, dir, addr string) *sluiceProcess {
 
 // newBroker is a built-in broker for one test. With SLUICE_INTEROP_BROKER=kafka
 // it is an Apache Kafka instead: a test that fails there too is itself wrong.
-func newBroker(t *testing.T) (addr string) {
+func newBroker(t *testing.T) (addr string) { return newBrokerWith(t, nil) }
+
+// newBrokerWith is the same with flags for the built-in broker, if any.
+func newBrokerWith(t *testing.T, flags func(addr string) []string) (addr string) {
 	t.Helper()
 	if os.Getenv("SLUICE_INTEROP_BROKER") == "kafka" {
 		return kafka.start(t)
 	}
 	addr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	startBroker(t, filepath.Join(t.TempDir(), "data"), addr)
+	var args []string
+	if flags != nil {
+		args = flags(addr)
+	}
+	startBroker(t, filepath.Join(t.TempDir(), "data"), addr, args...)
 	return addr
 }
 

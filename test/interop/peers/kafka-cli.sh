@@ -11,6 +11,22 @@ case ${1:-} in
   consumer-groups) c=$T.consumer.group.ConsumerGroupCommand ;;
   get-offsets) c=$T.GetOffsetShell ;;
   dump-log) c=$T.DumpLogSegments ;;
+  configs) c=kafka.admin.ConfigCommand ;;
+  groups) c=$T.GroupsCommand ;;
+  log-dirs) c=$T.LogDirsCommand ;;
+  delete-records) c=$T.DeleteRecordsCommand ;;
+  broker-api-versions) c=$T.BrokerApiVersionsCommand ;;
+  cluster) c=$T.ClusterTool ;;
+  metadata-quorum) c=$T.MetadataQuorumCommand ;;
+  features) c=$T.FeatureCommand ;;
+  leader-election) c=$T.LeaderElectionCommand ;;
+  reassign-partitions) c=$T.reassign.ReassignPartitionsCommand ;;
+  transactions) c=$T.TransactionsCommand ;;
+  acls) c=$T.AclCommand ;;
+  consumer-perf) c=$T.ConsumerPerformance ;;
+  e2e-latency) c=$T.EndToEndLatency ;;
+  verifiable-producer) c=$T.VerifiableProducer ;;
+  verifiable-consumer) c=$T.VerifiableConsumer ;;
   *.*) c=$1 ;; # any main class
   *) echo "usage: kafka-cli.sh {$(sed -n 's/^  \([a-z-]*\)) c=.*/\1/p' "${BASH_SOURCE[0]}" | paste -sd'|')} ARGS..." >&2; exit 2 ;;
 esac

@@ -1,0 +1,179 @@
+"""aiokafka, the asyncio client: aio.py HOST:PORT"""
+import asyncio
+import sys
+import uuid
+
+import aiokafka
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError, TopicAlreadyExistsError, for_code
+
+from report import main, test
+
+ADDR = sys.argv[1]
+
+
+async def admin(f):
+    c = AIOKafkaAdminClient(bootstrap_servers=ADDR)
+    await c.start()
+    try:
+        return await f(c)
+    finally:
+        await c.close()
+
+
+async def new_topic(partitions=1, **config):
+    name = "aio-" + uuid.uuid4().hex
+    r = await admin(lambda c: c.create_topics([NewTopic(name, partitions, 1, topic_configs=config)]))
+    assert r.topic_errors[0][1] == 0, r
+    return name
+
+
+async def produce(topic, values, **conf):
+    async with AIOKafkaProducer(bootstrap_servers=ADDR, acks="all", **conf) as p:
+        for f in [await p.send(topic, v) for v in values]:
+            await f
+
+
+async def read(c, n):
+    got = []
+    async with asyncio.timeout(60):
+        while len(got) < n:
+            for batch in (await c.getmany(timeout_ms=200)).values():
+                got += batch
+    return got
+
+
+async def read_all(topic, n, **conf):
+    async with AIOKafkaConsumer(bootstrap_servers=ADDR, **conf) as c:
+        tp = TopicPartition(topic, 0)
+        c.assign([tp])
+        await c.seek_to_beginning(tp)
+        return await read(c, n)
+
+
+@test("topics")
+async def create_list_delete():
+    topic = await new_topic(2)
+    r = await admin(lambda c: c.create_topics([NewTopic(topic, 1, 1)]))
+    assert for_code(r.topic_errors[0][1]) is TopicAlreadyExistsError, r
+    assert topic in await admin(lambda c: c.list_topics())
+    await admin(lambda c: c.delete_topics([topic]))
+    assert topic not in await admin(lambda c: c.list_topics())
+
+
+@test("partitions")
+async def create_partitions():
+    topic = await new_topic(1)
+    await admin(lambda c: c.create_partitions({topic: NewPartitions(3)}))
+    d = await admin(lambda c: c.describe_topics([topic]))
+    assert len(d[0]["partitions"]) == 3, d
+
+
+@test("metadata, cluster")
+async def describe_cluster():
+    d = await admin(lambda c: c.describe_cluster())
+    assert len(d["brokers"]) == 1 and d["cluster_id"], d
+
+
+@test("topic and broker configs")
+async def describe_configs():
+    topic = await new_topic(1, **{"retention.ms": "600000"})
+    r = await admin(lambda c: c.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]))
+    assert any(e[0] == "retention.ms" and e[1] == "600000" for e in r[0].resources[0][4]), r
+
+
+for codec in (None, "gzip", "snappy", "lz4", "zstd"):
+    @test("produce, " + (codec or "no compression"), f"produce_{codec}")
+    async def produce_codec(codec=codec):
+        topic = await new_topic()
+        values = [b"%d " % i + b"abcdefgh" * 100 for i in range(300)]
+        await produce(topic, values, compression_type=codec)
+        assert [m.value for m in await read_all(topic, 300)] == values
+
+
+@test("idempotent produce")
+async def idempotent():
+    topic = await new_topic()
+    values = [b"%d" % i for i in range(3000)]
+    await produce(topic, values, enable_idempotence=True, max_batch_size=1000)
+    assert [m.value for m in await read_all(topic, 3000)] == values
+
+
+@test("large messages")
+async def large():
+    topic = await new_topic()
+    await produce(topic, [b"x" * 1_000_000])
+    assert len((await read_all(topic, 1, max_partition_fetch_bytes=100))[0].value) == 1_000_000
+    try:
+        await produce(topic, [b"x" * 2_000_000], max_request_size=3_000_000)
+    except MessageSizeTooLargeError:
+        return
+    raise AssertionError("no error")
+
+
+@test("headers, null keys and values")
+async def headers():
+    topic = await new_topic()
+    async with AIOKafkaProducer(bootstrap_servers=ADDR) as p:
+        await p.send_and_wait(topic, None, key=b"k", headers=[("a", b"1"), ("n", None)], timestamp_ms=1_600_000_000_000)
+    m = (await read_all(topic, 1))[0]
+    assert (m.key, m.value, m.headers, m.timestamp) == (b"k", None, (("a", b"1"), ("n", None)), 1_600_000_000_000), m
+
+
+@test("look-up by time")
+async def offsets_for_times():
+    topic = await new_topic()
+    tp = TopicPartition(topic, 0)
+    async with AIOKafkaProducer(bootstrap_servers=ADDR) as p:
+        for i in range(10):
+            await p.send_and_wait(topic, b"x", timestamp_ms=1_600_000_000_000 + i * 1000)
+    async with AIOKafkaConsumer(bootstrap_servers=ADDR) as c:
+        assert (await c.offsets_for_times({tp: 1_600_000_004_500}))[tp].offset == 5
+        assert (await c.end_offsets([tp]))[tp] == 10 and (await c.beginning_offsets([tp]))[tp] == 0
+
+
+@test("offset commit and resume")
+async def commit_and_resume():
+    topic, group = await new_topic(), uuid.uuid4().hex
+    tp = TopicPartition(topic, 0)
+    await produce(topic, [b"%d" % i for i in range(50)])
+    conf = dict(bootstrap_servers=ADDR, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest")
+    async with AIOKafkaConsumer(topic, **conf) as c:
+        await read(c, 50)
+        await c.commit({tp: 30})
+    async with AIOKafkaConsumer(topic, **conf) as c:
+        assert await c.committed(tp) == 30
+        assert (await read(c, 20))[0].offset == 30
+
+
+@test("classic groups")
+async def group():
+    topic, group = await new_topic(4), uuid.uuid4().hex
+    conf = dict(bootstrap_servers=ADDR, group_id=group, auto_offset_reset="earliest", heartbeat_interval_ms=200, session_timeout_ms=10000)
+    async with AIOKafkaConsumer(topic, **conf) as a:
+        async with asyncio.timeout(60):
+            while len(a.assignment()) != 4:
+                await asyncio.sleep(0.05)
+        async with AIOKafkaConsumer(topic, **conf) as b:
+            async with asyncio.timeout(60):
+                while (len(a.assignment()), len(b.assignment())) != (2, 2):
+                    await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while len(a.assignment()) != 4:
+                await asyncio.sleep(0.05)
+        groups = await admin(lambda c: c.list_consumer_groups())
+        assert (group, "consumer") in [g[:2] for g in groups], groups
+
+
+@test("transactions")
+async def transaction():
+    topic = await new_topic()
+    async with asyncio.timeout(20):
+        async with AIOKafkaProducer(bootstrap_servers=ADDR, transactional_id=uuid.uuid4().hex) as p:
+            async with p.transaction():
+                await p.send_and_wait(topic, b"x")
+
+
+main(aiokafka.__version__, lambda f: asyncio.run(f()))
