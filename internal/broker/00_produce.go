@@ -104,6 +104,7 @@ func (b *Broker) produceTopic(ctx context.Context, p *producing, pt *wire.Produc
 		part := t.part(pp.Partition)
 		if part == nil {
 			pp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			b.metrics.produceFailed(t, pp.ErrorCode, len(pp.Records))
 			continue
 		}
 		n := len(pp.Records)
@@ -115,7 +116,7 @@ func (b *Broker) produceTopic(ctx context.Context, p *producing, pt *wire.Produc
 		pp.BaseOffset, pp.LogAppendTime, pp.LogStart = a.Base, a.AppendTime, a.LogStart
 		p.waits = append(p.waits, produceWait{i: pt.First + i, pending: pending})
 		if !a.Duplicate {
-			b.metrics.produced(a.Records, n)
+			b.metrics.produced(t, a.Records, n)
 			b.disk.appended(n)
 		}
 	}
@@ -156,7 +157,7 @@ func (b *Broker) produceError(part *part, pp *wire.ProducePartition, err error) 
 	if (errors.Is(err, log.ErrStorage) || pp.ErrorCode == -1) && b.metrics.storageErrors.allow() {
 		b.logger.Error("records could not be written", "topic", part.topic.name, "partition", part.id, "err", err)
 	}
-	b.metrics.produceErrors.Add(1)
+	b.metrics.produceFailed(part.topic, pp.ErrorCode, len(pp.Records))
 }
 
 // finishProduce waits for the disk and makes the answer.
@@ -179,11 +180,14 @@ func finishProduce(ctx context.Context, b *Broker, r *request, p *producing) (ou
 			pp := &p.Partitions[w.i]
 			pp.ErrorCode, pp.ErrorMessage = log.KafkaCode(err), err.Error()
 			pp.BaseOffset = -1
-			b.metrics.produceErrors.Add(1)
+			b.metrics.all.failedProduces.Add(1)
 			if b.metrics.storageErrors.allow() {
 				b.logger.Error("records could not be made durable", "err", err)
 			}
 		}
+	}
+	for i := range p.Partitions {
+		r.api.stats.failed(p.Partitions[i].ErrorCode)
 	}
 	m := wire.NewMessage()
 	m.Append(func(dst []byte) []byte {

@@ -67,6 +67,7 @@ type fetching struct {
 func (f *fetch) begin(context.Context) (outcome, error) {
 	s, code := f.b.fetches.resolve(f.b.topics, f.req)
 	if code != 0 {
+		f.r.api.stats.failed(code)
 		return outcome{msg: fetchMessage(f.r, &wire.FetchResponse{Version: f.req.Version, ErrorCode: code})}, nil
 	}
 	f.s = s // resolve locks: a session has one fetch at a time
@@ -142,7 +143,7 @@ func (f *fetch) poll(ctx context.Context) (outcome, error) {
 func (f *fetch) answer() outcome {
 	resp := &wire.FetchResponse{Version: f.req.Version, SessionID: f.s.id}
 	f.s.respond(resp, f.parts)
-	f.b.metrics.fetched(f.parts)
+	f.b.metrics.fetched(f.parts, f.r.api.stats)
 	f.s.mu.Unlock()
 	return outcome{msg: fetchMessage(f.r, resp), release: func() { releaseAll(f.parts) }}
 }

@@ -35,20 +35,19 @@ type Broker struct {
 	listeners []*listener
 	http      *metricsServer
 
-	stopping  chan struct{}
-	stopOnce  sync.Once
-	connCtx   context.Context // ends when answers are no longer waited for
-	connKill  context.CancelFunc
-	connWG    sync.WaitGroup
-	loopWG    sync.WaitGroup
-	mu        sync.Mutex
-	conns     map[net.Conn]struct{}
-	perIP     map[netip.Addr]int // connections of each client address
-	connCount atomic.Int64
-	memory    *memoryGate // of requests under way
-	closed    burstLimit  // of lines about connections that were closed
-	done      chan struct{}
-	closeErr  error
+	stopping chan struct{}
+	stopOnce sync.Once
+	connCtx  context.Context // ends when answers are no longer waited for
+	connKill context.CancelFunc
+	connWG   sync.WaitGroup
+	loopWG   sync.WaitGroup
+	mu       sync.Mutex
+	conns    map[net.Conn]struct{}
+	perIP    map[netip.Addr]int // connections of each client address
+	memory   *memoryGate        // of requests under way
+	closed   burstLimit         // of lines about connections that were closed
+	done     chan struct{}
+	closeErr error
 }
 
 // Start opens the data directory and serves until ctx ends or Close is
@@ -66,6 +65,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	list := apis()
 	for i := range list {
 		list[i].flexibleFrom = flexibleFrom(list[i].key)
+		list[i].stats = new(apiStats)
 		b.apis[list[i].key] = &list[i]
 	}
 	b.metrics = newMetrics(b)
@@ -133,7 +133,7 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	if b.pids, err = openProducerIDs(b.cfg.FS, b.dir.file(pidsFile)); err != nil {
 		return err
 	}
-	if b.topics, err = openTopics(ctx, b.dir, defaults, &b.cfg); err != nil {
+	if b.topics, err = openTopics(ctx, b.dir, defaults, &b.cfg, func(d time.Duration) { b.metrics.flushes.add(d, 1) }); err != nil {
 		return err
 	}
 	undo = append(undo, func() { b.topics.close() })
@@ -286,8 +286,9 @@ func (b *Broker) acceptLoop(l *listener) {
 			continue
 		}
 		b.conns[nc] = struct{}{}
+		b.metrics.connections.Add(1)
+		l.conns.Add(1)
 		b.perIP[from]++
-		b.connCount.Store(int64(len(b.conns)))
 		b.connWG.Add(1)
 		b.mu.Unlock()
 		go func() {
@@ -296,10 +297,10 @@ func (b *Broker) acceptLoop(l *listener) {
 				nc.Close()
 				b.mu.Lock()
 				delete(b.conns, nc)
+				l.conns.Add(-1)
 				if b.perIP[from]--; b.perIP[from] == 0 {
 					delete(b.perIP, from)
 				}
-				b.connCount.Store(int64(len(b.conns)))
 				b.mu.Unlock()
 			}()
 			b.serveConn(b.connCtx, l, nc)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -580,31 +578,6 @@ func TestDiskLimitDeletesTheOldest(t *testing.T) {
 	}
 }
 
-func TestMetricsPage(t *testing.T) {
-	b := startBroker(t, func(c *Config) { c.Metrics = "127.0.0.1:0" })
-	produce(t, client(t, b), "m", numbers(0, 7)...)
-	resp, err := http.Get("http://" + b.MetricsAddr() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-	for _, want := range []string{
-		`sluice_broker_partition_end_offset{partition="0",topic="m"} 7`,
-		`sluice_broker_produced_records_total 7`,
-		`sluice_broker_requests_total{api="Produce"} 1`,
-		`sluice_broker_connections `,
-	} {
-		if !strings.Contains(string(body), want) {
-			t.Errorf("no %q in:\n%s", want, body)
-		}
-	}
-}
-
 // TestLimitBelowMinBytes: a fetch that may not carry as much as it waits for
 // is answered with what it may carry, at once.
 func TestLimitBelowMinBytes(t *testing.T) {
@@ -657,7 +630,7 @@ func TestStopAnswersLongPolls(t *testing.T) {
 		resp, err := req.RequestWith(ctxOf(t), cl.Broker(1))
 		ch <- answer{resp, err}
 	}()
-	for b.metrics.requests[keyFetch].Load() == 0 {
+	for b.apis[keyFetch].stats.waiting.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	if err := b.Close(context.Background()); err != nil {

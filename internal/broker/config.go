@@ -37,9 +37,11 @@ type Config struct {
 	InterBrokerListener string   // inter.broker.listener.name: must be one of Listen
 
 	Metrics string // HOST:PORT for Prometheus text at /metrics; default: none
-	DataDir string
-	NodeID  int32        // default 1; NodeZero for the number 0
-	Logger  *slog.Logger // default: discard
+	// DisableLagMetrics leaves the groups' offsets out of the metrics.
+	DisableLagMetrics bool
+	DataDir           string
+	NodeID            int32        // default 1; NodeZero for the number 0
+	Logger            *slog.Logger // default: discard
 	// LogLevel is the level of Logger, if clients may change it.
 	LogLevel *slog.LevelVar
 

@@ -153,6 +153,7 @@ func (c *conn) read(ctx context.Context) (err error) {
 		if out.later == nil && c.open.Load() == 0 {
 			// Nothing is before it: no need to wake the writer.
 			err := c.answerNow(r, out)
+			c.observe(r)
 			r.release()
 			if err != nil {
 				return c.writeFault(err)
@@ -164,6 +165,7 @@ func (c *conn) read(ctx context.Context) (err error) {
 			r.release()
 			return c.writeFault(err)
 		}
+		r.ran = c.b.metrics.clock()
 		c.open.Add(1)
 		select {
 		case c.pending <- started{r, out}:
@@ -181,6 +183,13 @@ func (c *conn) guarded(ctx context.Context) (took bool, err error) {
 	return c.produceTogether(ctx)
 }
 
+// observe notes how long a request took that did not have to wait.
+func (c *conn) observe(r *request) {
+	s, spent := r.api.stats, c.b.metrics.clock()-r.began
+	s.total.add(spent, 1)
+	s.local.add(spent, 1)
+}
+
 // writeFault is the reason to tell when an answer could not be sent, nil when
 // the peer has simply gone.
 func (c *conn) writeFault(err error) error {
@@ -195,6 +204,7 @@ func (c *conn) answerNow(r *request, out outcome) error {
 	if out.silent {
 		return nil
 	}
+	r.api.stats.respErrors(out.resp)
 	m := out.encode(r)
 	defer m.Free()
 	if out.release != nil {
@@ -451,18 +461,32 @@ func (c *conn) write(ctx context.Context) {
 }
 
 func (c *conn) answer(ctx context.Context, s started) (err error) {
-	out := s.out
-	for out.later != nil {
-		if out, err = c.b.finish(ctx, s.r, out.later); err != nil {
+	out, stats, turn := s.out, s.r.api.stats, c.b.metrics.clock()
+	stats.local.add(s.r.ran-s.r.began, 1)
+	stats.queue.add(turn-s.r.ran, 1)
+	if out.later != nil {
+		stats.waiting.Add(1)
+		for out.later != nil && err == nil {
+			out, err = c.b.finish(ctx, s.r, out.later)
+		}
+		stats.waiting.Add(-1)
+		if err != nil {
 			return err
 		}
 	}
+	done := c.b.metrics.clock()
+	stats.remote.add(done-turn, 1)
 	if out.silent {
+		stats.total.add(done-s.r.began, 1)
 		return nil
 	}
+	stats.respErrors(out.resp)
 	m := out.encode(s.r)
 	c.b.metrics.sent(m.Len())
 	err = m.WriteTo(c.dst)
+	sent := c.b.metrics.clock()
+	stats.send.add(sent-done, 1)
+	stats.total.add(sent-s.r.began, 1)
 	if out.release != nil {
 		out.release()
 	}

@@ -24,6 +24,7 @@ type api struct {
 	// flexibleFrom is the first version with tagged fields (KIP-482), which
 	// decides the version of the request's header. Start sets it.
 	flexibleFrom int16
+	stats        *apiStats
 	// handle answers at once.
 	handle func(ctx context.Context, b *Broker, r *request, req kmsg.Request) (kmsg.Response, error)
 	// start fixes the order of the request's effects and may leave the
@@ -90,8 +91,10 @@ type request struct {
 	body  []byte
 	// pooled is where frame came from, nil if it is not from the pool.
 	pooled   *[]byte
-	reserved int64 // see reserve
-	size     int32 // of the frame
+	reserved int64         // see reserve
+	size     int32         // of the frame
+	began    time.Duration // when it had arrived, by metrics.clock
+	ran      time.Duration // when it was started, if it had to wait
 }
 
 // outcome is what a request has come to.
@@ -172,7 +175,8 @@ func flexibleFrom(key int16) int16 {
 // take the others' broker down.
 func (b *Broker) run(ctx context.Context, r *request) (out outcome, err error) {
 	defer b.recovered(r, &err)
-	b.metrics.request(r.Key)
+	r.began = b.metrics.clock()
+	r.api.stats.request(r.Version, 1)
 	if r.Key == keyAPIVersions && (r.Version < r.api.min || r.Version > r.api.max) {
 		return outcome{resp: unsupportedAPIVersions()}, nil
 	}

@@ -243,7 +243,7 @@ func TestDeadClientsJoinIsDropped(t *testing.T) {
 	jctx, cancel := context.WithCancel(ctxOf(t))
 	errc := make(chan error, 1)
 	go func() { _, err := join.RequestWith(jctx, gone.Broker(1)); errc <- err }()
-	for b.metrics.requests[11].Load() < 4 {
+	for b.apis[11].stats.requests() < 4 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()

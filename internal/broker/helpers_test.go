@@ -6,6 +6,8 @@ import (
 )
 
 // versionsUpTo is what a new client speaks, but for the APIs named.
+const maxAPIKey = 127
+
 func versionsUpTo(limits map[string]int16) *kversion.Versions {
 	v := kversion.Stable()
 	for name, max := range limits {

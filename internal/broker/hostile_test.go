@@ -182,7 +182,7 @@ func TestLengthsDoNotAllocate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for b.connCount.Load() < 50 {
+	for b.listeners[0].conns.Load() < 50 {
 		time.Sleep(time.Millisecond)
 	}
 	runtime.ReadMemStats(&after)
@@ -374,7 +374,7 @@ func TestFaultyClientsDoNotFloodTheLog(t *testing.T) {
 func TestConnectionLimitAndIdleTimeout(t *testing.T) {
 	b := startBroker(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 300*time.Millisecond })
 	first, second := rawDial(t, b), rawDial(t, b)
-	for b.connCount.Load() < 2 {
+	for b.listeners[0].conns.Load() < 2 {
 		time.Sleep(time.Millisecond)
 	}
 	third := rawDial(t, b)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -83,7 +84,8 @@ var securityProtocols = []string{"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL
 type listener struct {
 	Endpoint
 	net.Listener
-	advertise *Endpoint  // nil: the address through which the client came
+	advertise *Endpoint // nil: the address through which the client came
+	conns     atomic.Int64
 	gateway   netip.Addr // see containerGateway; invalid where it does not apply
 }
 

@@ -45,6 +45,7 @@ func (c *conn) produceTogether(ctx context.Context) (took bool, err error) {
 	if second == nil || !isProduce(first, a) || !isProduce(second, a) {
 		return false, nil
 	}
+	began := c.b.metrics.clock()
 	g := produceGroups.Get().(*produceGroup)
 	defer g.put()
 	n, size := 0, 0
@@ -71,17 +72,20 @@ func (c *conn) produceTogether(ctx context.Context) (took bool, err error) {
 		return false, nil // one by one it will show whose fault it is
 	}
 	c.in.skip(size)
+	a.stats.request(g.reqs[0].Version, n)
 	for i := range n {
 		pp, r := &g.reqs[i].Partitions[0], &g.results[i]
 		pp.BaseOffset, pp.LogAppendTime, pp.LogStart = r.Base, r.AppendTime, r.LogStart
-		c.b.metrics.request(keyProduce)
-		c.b.metrics.produced(r.Records, r.Bytes)
+		c.b.metrics.produced(t, r.Records, r.Bytes)
 		c.b.disk.appended(r.Bytes)
 		start := len(c.out)
 		c.out = g.reqs[i].AppendResponse(wire.AppendResponseHeader(c.out, g.corr[i], g.reqs[i].Version >= 9))
 		wire.PutSize(c.out[start:], len(c.out)-start-4)
 		c.b.metrics.sent(int64(len(c.out) - start))
 	}
+	spent := c.b.metrics.clock() - began
+	a.stats.total.add(spent, n)
+	a.stats.local.add(spent, n)
 	if len(c.out) > maxOut {
 		err = c.flush()
 	}

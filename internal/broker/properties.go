@@ -443,6 +443,8 @@ func properties() map[string]property {
 				c.MinFreeDisk = n
 				return nil
 			}},
+		yesNo("sluice.metrics.lag", "The metrics page has the committed offsets and the lag of groups, 10 000 at most.",
+			func(c *Config) bool { return !c.DisableLagMetrics }, func(c *Config, v bool) { c.DisableLagMetrics = !v }),
 		text("sluice.metrics.listen", "HOST:PORT of the metrics page (--metrics).", func(c *Config) *string { return &c.Metrics }),
 	)
 	for _, p := range []property{

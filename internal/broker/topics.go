@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
 	"github.com/sluice-data/sluice/internal/broker/log/segment"
@@ -42,6 +43,7 @@ type topic struct {
 	id       topicID
 	internal bool
 	state    atomic.Pointer[topicState]
+	stats    topicStats
 }
 
 type topicState struct {
@@ -84,6 +86,7 @@ type topics struct {
 	maxParts int
 	repair   bool
 	logger   *slog.Logger
+	synced   func(time.Duration)
 
 	set   atomic.Pointer[topicSet]
 	write func(fsys vfs.FS, name string, v any) error // writeJSON; a field for tests of the full disk
@@ -107,8 +110,8 @@ type storedTopic struct {
 	Configs    map[string]string `json:"configs,omitempty"`
 }
 
-func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg *Config) (*topics, error) {
-	ts := &topics{dir: dir, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
+func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg *Config, synced func(time.Duration)) (*topics, error) {
+	ts := &topics{dir: dir, synced: synced, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
 	ts.defaults.Store(&defaults)
 	var st storedTopics
 	if _, err := readJSON(dir.file(topicsFile), &st); err != nil {
@@ -294,7 +297,7 @@ func (ts *topics) openAll(ctx context.Context, list []storedTopic) ([]*topic, er
 func (ts *topics) openPart(ctx context.Context, t *topic, id int32, cfg log.TopicConfig) (*part, error) {
 	dir := ts.dir.partition(t.name, id)
 	logger := ts.logger.With("topic", t.name, "partition", id)
-	l, err := segment.Open(ctx, segment.Options{FS: ts.dir.fs, Dir: dir, Config: cfg, Logger: logger, Repair: ts.repair})
+	l, err := segment.Open(ctx, segment.Options{FS: ts.dir.fs, Dir: dir, Config: cfg, Logger: logger, Repair: ts.repair, Synced: ts.synced})
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.name, id, err)
 	}

@@ -23,7 +23,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("open log %s: %w", o.Dir, err)
 	}
-	l := &Log{fs: o.FS, dir: o.Dir, cfg: o.Config, logger: cmp.Or(o.Logger, slog.Default())}
+	l := &Log{fs: o.FS, dir: o.Dir, cfg: o.Config, logger: cmp.Or(o.Logger, slog.Default()), synced: o.Synced}
 	if l.fs == nil {
 		l.fs = vfs.OS{}
 	}

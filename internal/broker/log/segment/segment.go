@@ -30,6 +30,8 @@ type Options struct {
 	Logger *slog.Logger // nil: slog.Default
 	// Repair cuts a damaged log off at the first damaged batch instead of refusing to open it. What is cut is lost.
 	Repair bool
+	// Synced, if set, is told how long each sync of a segment took.
+	Synced func(time.Duration)
 }
 
 // Log is a log.Log over segment files.
@@ -37,6 +39,7 @@ type Log struct {
 	fs     vfs.FS
 	dir    string
 	logger *slog.Logger
+	synced func(time.Duration) // nil: nobody asks
 
 	appendMu sync.Mutex
 	batches  []batchRef // scratch

@@ -159,6 +159,16 @@ func (l *Log) arm(d time.Duration) {
 	})
 }
 
+func (l *Log) syncFile(s *segment) error {
+	if l.synced == nil {
+		return s.file.Sync()
+	}
+	began := time.Now()
+	err := s.file.Sync()
+	l.synced(time.Since(began))
+	return err
+}
+
 // pass makes everything appended so far durable, oldest first, and writes the indexes of sealed segments. passMu is held.
 func (l *Log) pass() error {
 	l.mu.RLock()
@@ -170,7 +180,7 @@ func (l *Log) pass() error {
 	sealed := false
 	for _, s := range segs[:len(segs)-1] {
 		if !s.synced {
-			if err := s.file.Sync(); err != nil {
+			if err := l.syncFile(s); err != nil {
 				return err
 			}
 			s.synced, sealed = true, true
@@ -186,7 +196,7 @@ func (l *Log) pass() error {
 	behind := l.sync.synced < end.off
 	l.sync.mu.Unlock()
 	if behind {
-		if err := segs[len(segs)-1].file.Sync(); err != nil {
+		if err := l.syncFile(segs[len(segs)-1]); err != nil {
 			return err
 		}
 	}
