@@ -22,14 +22,33 @@ import (
 )
 
 // TestGroupScript asks the built-in broker and Apache Kafka the same questions
-// about groups, request by request, and compares the answers.
+// about groups, request by request, and compares the answers. Then Apache
+// Kafka's tool reads the built-in broker's group log.
 func TestGroupScript(t *testing.T) {
 	theirs := kafka.start(t)
-	ours := newBroker(t)
+	dir, ours := filepath.Join(t.TempDir(), "data"), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	startBroker(t, dir, ours)
 	var got, want []string
 	t.Run("ours", func(t *testing.T) { got = groupScript(t, ours) })
 	t.Run("kafka", func(t *testing.T) { want = groupScript(t, theirs) })
 	sameLines(t, "answers", got, want)
+
+	segment := filepath.Join(dir, "logs", "__consumer_offsets-0", "00000000000000000000.log")
+	out := kafkaTool(t, "", "dump-log", "--files", segment, "--offsets-decoder")
+	for what, entry := range map[string]string{
+		"offset": `"type":"1"`, "classic group": `"type":"2"`, "group": `"type":"3"`, "member": `"type":"5"`, "target epoch": `"type":"6"`,
+		"target of a member": `"type":"7"`, "what a member has": `"assignmentEpochs":[`, "regular expression": `"type":"16"`,
+		"member of the classic protocol": `"classicMemberMetadata":{"sessionTimeoutMs":30000,"supportedProtocols":[{"name":"cooperative-sticky"`,
+	} {
+		if !strings.Contains(out, entry) {
+			t.Errorf("Apache Kafka's dump of the group log shows no %s, %s", what, entry)
+		}
+	}
+	for _, l := range splitLines(out) {
+		if strings.Contains(l, "| offset") && (!strings.Contains(l, `"type":`) || strings.Contains(l, "rror")) {
+			t.Errorf("Apache Kafka cannot read an entry: %s", l)
+		}
+	}
 }
 
 // script is a list of requests and what came of them.
