@@ -41,9 +41,11 @@ type conn struct {
 	held     atomic.Int64    // bytes of memory that its requests have
 	answered chan struct{}   // has an element when the writer has answered
 
-	pending chan started
+	pending chan started // nil until something had to wait: most idle connections never need a writer
 	open    atomic.Int64 // requests that the writer has and has not answered
 	cancel  context.CancelFunc
+
+	startWriter func()
 }
 
 type started struct {
@@ -83,17 +85,19 @@ func (b *Broker) serveConn(ctx context.Context, l *listener, nc net.Conn) {
 	defer cancel()
 	c := &conn{
 		b: b, ln: l, nc: nc, remote: nc.RemoteAddr().String(), in: newInput(nc), dst: wire.NewWriter(nc, b.cfg.WriteTimeout),
-		pending: make(chan started, b.cfg.MaxInflight), answered: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
+		answered: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
 	}
 	c.together = request{Header: wire.Header{Key: keyProduce}, conn: c}
 	defer c.in.drop()
-	writerDone := make(chan struct{})
-	go func() {
-		defer close(writerDone)
-		// When the writer gives up, the reader's read has to end too.
-		defer nc.Close()
-		c.write(ctx)
-	}()
+	var writer sync.WaitGroup
+	c.startWriter = func() {
+		c.pending = make(chan started, b.cfg.MaxInflight)
+		writer.Go(func() {
+			// When the writer gives up, the reader's read has to end too.
+			defer nc.Close()
+			c.write(ctx)
+		})
+	}
 	if err := c.read(ctx); err != nil {
 		b.closedWarning(c.remote, err)
 	}
@@ -102,8 +106,10 @@ func (b *Broker) serveConn(ctx context.Context, l *listener, nc net.Conn) {
 	if !b.isStopping() {
 		cancel()
 	}
-	close(c.pending)
-	<-writerDone
+	if c.pending != nil {
+		close(c.pending)
+	}
+	writer.Wait()
 }
 
 // read returns nil when the peer closed in order or the broker stops, and
@@ -166,6 +172,9 @@ func (c *conn) read(ctx context.Context) (err error) {
 			return c.writeFault(err)
 		}
 		r.ran = c.b.metrics.clock()
+		if c.pending == nil {
+			c.startWriter()
+		}
 		c.open.Add(1)
 		select {
 		case c.pending <- started{r, out}:

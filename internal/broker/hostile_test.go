@@ -432,3 +432,44 @@ func FuzzRequests(f *testing.F) {
 		}
 	})
 }
+
+// TestWaitingConnectionsAreSmall: connections that have sent a byte and wait
+// hold neither a buffer nor a writer.
+func TestWaitingConnectionsAreSmall(t *testing.T) {
+	b := startBroker(t, nil)
+	memory := func() int64 {
+		runtime.GC()
+		runtime.GC() // the second empties the pools
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapInuse + m.StackInuse)
+	}
+	before := memory()
+	const n = 300
+	for i := range n {
+		c := rawDial(t, b)
+		part := frame(3, 9, 1, true, nil)[:i%12]
+		if _, err := c.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for b.listeners[0].conns.Load() < n {
+		time.Sleep(time.Millisecond)
+	}
+	// Those who go on in the middle of a prefix are answered.
+	c := rawDial(t, b)
+	req := kmsg.NewPtrApiVersionsRequest()
+	f := frame(18, 0, 7, false, req.AppendTo(nil))
+	for _, x := range f {
+		if _, err := c.Write([]byte{x}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if corr, _ := c.receive(); corr != 7 {
+		t.Errorf("answer to %d", corr)
+	}
+	if grown := (memory() - before) / n; grown > 24<<10 { // the clients' ends are in it
+		t.Errorf("%d bytes for each waiting connection", grown)
+	}
+}

@@ -16,6 +16,11 @@ type input struct {
 	buf  *[inputBuffer]byte
 	r, w int
 
+	// kept are the first bytes of a prefix whose rest has not come: a client
+	// that sends a byte and waits must not hold a buffer.
+	kept  [keptBytes]byte
+	nkept int
+
 	recv    func(fd uintptr) bool // receive, bound once
 	n       int                   // what it returned
 	recvErr error
@@ -25,6 +30,9 @@ type input struct {
 const inputBuffer = 128 << 10
 
 var inputBuffers = sync.Pool{New: func() any { return new([inputBuffer]byte) }}
+
+// keptBytes holds any part of a request's prefix.
+const keptBytes = 16
 
 func newInput(nc net.Conn) *input {
 	in := &input{nc: nc}
@@ -40,7 +48,7 @@ func newInput(nc net.Conn) *input {
 // buffered is what has arrived and was not taken yet.
 func (in *input) buffered() []byte {
 	if in.buf == nil {
-		return nil
+		return in.kept[:in.nkept]
 	}
 	return in.buf[in.r:in.w]
 }
@@ -58,8 +66,26 @@ func (in *input) release() {
 
 // drop gives the buffer back whatever is in it.
 func (in *input) drop() {
-	in.r = in.w
+	in.r, in.nkept = in.w, 0
 	in.release()
+}
+
+// keep is release, also of a buffer with less than keptBytes in it.
+func (in *input) keep() {
+	if in.buf != nil && in.w-in.r <= keptBytes {
+		in.nkept = copy(in.kept[:], in.buf[in.r:in.w])
+		in.r = in.w
+		in.release()
+	}
+}
+
+// take has a buffer to receive into, with what was kept at its start.
+func (in *input) take() {
+	if in.buf == nil {
+		in.buf = inputBuffers.Get().(*[inputBuffer]byte)
+		in.r, in.w = 0, copy(in.buf[:], in.kept[:in.nkept])
+		in.nkept = 0
+	}
 }
 
 // fill waits until there is more than what is buffered, which must be less
@@ -72,9 +98,7 @@ func (in *input) fill() error {
 		in.r = 0
 	}
 	if in.raw == nil {
-		if in.buf == nil {
-			in.buf = inputBuffers.Get().(*[inputBuffer]byte)
-		}
+		in.take()
 		n, err := in.nc.Read(in.buf[in.w:])
 		in.w += n
 		if n > 0 {
@@ -101,9 +125,7 @@ func (in *input) fill() error {
 
 // receive tries once; false has the caller wait for the socket to be readable.
 func (in *input) receive(fd uintptr) bool {
-	if in.buf == nil {
-		in.buf = inputBuffers.Get().(*[inputBuffer]byte)
-	}
+	in.take()
 	for {
 		n, err := syscall.Read(int(fd), in.buf[in.w:])
 		switch err {
@@ -113,7 +135,7 @@ func (in *input) receive(fd uintptr) bool {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			in.release()
+			in.keep()
 			return false
 		}
 		in.recvErr = &net.OpError{Op: "read", Net: "tcp", Source: in.nc.LocalAddr(), Addr: in.nc.RemoteAddr(), Err: err}
