@@ -655,7 +655,7 @@ func kafkaGroups(env *Env, tool string, args []string) error {
 	if err != nil {
 		return fmt.Errorf("list groups: %w", err)
 	}
-	width := 15
+	width := 20
 	gs = slices.DeleteFunc(gs, func(g kmsg.ListGroupsResponseGroup) bool {
 		return a.has("share") && !strings.EqualFold(g.GroupType, "share") || a.has("streams") && !strings.EqualFold(g.GroupType, "streams") ||
 			a.has("group-type") && !strings.EqualFold(g.GroupType, a.last("group-type", "")) || a.has("protocol") && g.ProtocolType != a.last("protocol", "") ||
@@ -665,12 +665,11 @@ func kafkaGroups(env *Env, tool string, args []string) error {
 		return nil
 	}
 	for _, g := range gs {
-		width = max(width, len(g.Group))
+		width = max(width, len(g.Group), len(groupTypeName(g.GroupType)), len(g.ProtocolType))
 	}
-	row := func(g, t, p string) { fmt.Fprintf(env.Stdout, "%-*s %-20s %-20s\n", width+10, g, t, p) }
-	row("GROUP", "TYPE", "PROTOCOL")
+	fmt.Fprintf(env.Stdout, "%-*s %-*s %-*s\n", width, "GROUP", width, "TYPE", width, "PROTOCOL")
 	for _, g := range gs {
-		row(g.Group, groupTypeName(g.GroupType), g.ProtocolType)
+		fmt.Fprintf(env.Stdout, "%-*s %-*s %-*s \n", width, g.Group, width, groupTypeName(g.GroupType), width, g.ProtocolType)
 	}
 	return nil
 }

@@ -210,6 +210,9 @@ func printKafkaHelp(out io.Writer, tool string, opts map[string]kafkaOpt) {
 		case o.same != "":
 			line += "\told name of --" + o.same
 		}
+		if !strings.Contains(line, "\t") {
+			line += "\t" // or the column would end here
+		}
 		fmt.Fprintln(w, line)
 	}
 	w.Flush()

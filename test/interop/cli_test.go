@@ -216,6 +216,9 @@ func TestKafkaToolsMembers(t *testing.T) {
 			sameLines(t, "consumer-groups", splitLines(got), splitLines(want))
 		})
 	}
+	want, _, _ := javaTool(t, "", "groups", "--list", "--bootstrap-server", addr)
+	got, _, _ := called(t, dir, "", "groups", "--list", "--bootstrap-server", addr)
+	sameLines(t, "groups", splitLines(got), splitLines(want))
 	_, stderr, code := ranWith(t, "", binary, "groups", "reset", "live", "--topic", "m", "--to-earliest", "--execute", "--bootstrap", addr)
 	if code != 1 || !strings.Contains(stderr, "stop its consumers") {
 		t.Errorf("sluice groups reset of a group with a member: exit %d: %s", code, stderr)
