@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -16,6 +17,52 @@ var groupLogTypes = map[int16]string{
 	3: "CONSUMER_GROUP_METADATA", 4: "CONSUMER_GROUP_PARTITION_METADATA", 5: "CONSUMER_GROUP_MEMBER_METADATA",
 	6: "CONSUMER_GROUP_TARGET_ASSIGNMENT_METADATA", 7: "CONSUMER_GROUP_TARGET_ASSIGNMENT_MEMBER", 8: "CONSUMER_GROUP_CURRENT_MEMBER_ASSIGNMENT",
 	16: "CONSUMER_GROUP_REGULAR_EXPRESSION",
+}
+
+// groupKeyFields are the strings in the keys of KIP-848 groups.
+var groupKeyFields = map[int16][]string{
+	3: {"groupId"}, 4: {"groupId"}, 5: {"groupId", "memberId"}, 6: {"groupId"}, 7: {"groupId", "memberId"}, 8: {"groupId", "memberId"},
+	16: {"groupId", "regularExpression"},
+}
+
+// keyStrings reads strings, each after its length in two bytes, to the end.
+func keyStrings(b []byte, names []string) (keyFields, bool) {
+	var fields keyFields
+	for _, name := range names {
+		if len(b) < 2 {
+			return nil, false
+		}
+		n := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; n > len(b) {
+			return nil, false
+		}
+		fields = append(fields, [2]string{name, string(b[:n])})
+		b = b[n:]
+	}
+	return fields, len(b) == 0
+}
+
+// keyFields is a JSON object whose members keep their order.
+type keyFields [][2]string
+
+func (f keyFields) MarshalJSON() ([]byte, error) {
+	out := []byte{'{'}
+	for i, kv := range f {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		for j, s := range kv {
+			b, err := json.Marshal(s)
+			if err != nil {
+				return nil, err
+			}
+			if j > 0 {
+				out = append(out, ':')
+			}
+			out = append(out, b...)
+		}
+	}
+	return append(out, '}'), nil
 }
 
 // groupLogEntry is a record of the group log as JSON shows it. Of records that
@@ -199,14 +246,167 @@ func decodeGroupLog(key, value []byte) (groupLogEntry, error) {
 		}
 		e.Value.Data = &j
 	default:
-		// Their forms are the coordinator's own (KIP-848): the bytes after
-		// the type or version.
 		e.Key.Data = key[2:]
-		if value != nil {
-			e.Value.Data = value[2:]
+		if names := groupKeyFields[e.Key.Type]; names != nil {
+			fields, ok := keyStrings(key[2:], names)
+			if !ok {
+				return e, fmt.Errorf("decode key: %d bytes are no key of type %d", len(key), e.Key.Type)
+			}
+			e.Key.Data = fields
+		}
+		if value == nil {
+			return e, nil
+		}
+		e.Value.Data = value[2:] // of kinds and versions of a later time the bytes
+		if e.Value.Version == 0 {
+			r := kbin.Reader{Src: value[2:]}
+			v := consumerGroupValue(e.Key.Type, &r)
+			if v != nil && !r.Ok() {
+				return e, fmt.Errorf("decode value: %d bytes are no value of type %d", len(value), e.Key.Type)
+			}
+			if v != nil {
+				e.Value.Data = v
+			}
 		}
 	}
 	return e, nil
+}
+
+// The values of KIP-848 groups, in Apache Kafka's encoding.
+type (
+	consumerGroupJSON struct {
+		Epoch        int32  `json:"epoch"`
+		MetadataHash *int64 `json:"metadataHash,omitempty"`
+	}
+	consumerMemberJSON struct {
+		InstanceID           *string  `json:"instanceId"`
+		RackID               *string  `json:"rackId"`
+		ClientID             string   `json:"clientId"`
+		ClientHost           string   `json:"clientHost"`
+		SubscribedTopicNames []string `json:"subscribedTopicNames"`
+		SubscribedTopicRegex *string  `json:"subscribedTopicRegex"`
+		RebalanceTimeoutMs   int32    `json:"rebalanceTimeoutMs"`
+		ServerAssignor       *string  `json:"serverAssignor"`
+		Classic              any      `json:"classicMemberMetadata,omitempty"`
+	}
+	classicMemberJSON struct {
+		SessionTimeoutMs   int32                 `json:"sessionTimeoutMs"`
+		SupportedProtocols []classicProtocolJSON `json:"supportedProtocols"`
+	}
+	classicProtocolJSON struct {
+		Name     string `json:"name"`
+		Metadata []byte `json:"metadata"`
+	}
+	targetEpochJSON struct {
+		AssignmentEpoch     int32  `json:"assignmentEpoch"`
+		AssignmentTimestamp *int64 `json:"assignmentTimestamp,omitempty"`
+	}
+	targetMemberJSON struct {
+		TopicPartitions []assignedJSON `json:"topicPartitions"`
+	}
+	currentMemberJSON struct {
+		MemberEpoch                 int32          `json:"memberEpoch"`
+		PreviousMemberEpoch         int32          `json:"previousMemberEpoch"`
+		State                       int8           `json:"state"`
+		AssignedPartitions          []assignedJSON `json:"assignedPartitions"`
+		PartitionsPendingRevocation []assignedJSON `json:"partitionsPendingRevocation"`
+	}
+	assignedJSON struct {
+		TopicID          string  `json:"topicId"`
+		Partitions       []int32 `json:"partitions"`
+		AssignmentEpochs []int32 `json:"assignmentEpochs,omitempty"`
+	}
+	resolvedRegexJSON struct {
+		Topics    []string `json:"topics"`
+		Version   int64    `json:"version"`
+		Timestamp int64    `json:"timestamp"`
+	}
+)
+
+// consumerGroupValue decodes a value of version 0, or returns nil for a type
+// that is not known. The reader is bad afterwards if the bytes are.
+func consumerGroupValue(kind int16, r *kbin.Reader) any {
+	switch kind {
+	case 3:
+		v := consumerGroupJSON{Epoch: r.Int32()}
+		tagZero(r, func(b *kbin.Reader) { n := b.Int64(); v.MetadataHash = &n })
+		return v
+	case 5:
+		v := consumerMemberJSON{InstanceID: r.CompactNullableString(), RackID: r.CompactNullableString(), ClientID: r.CompactString(), ClientHost: r.CompactString(),
+			SubscribedTopicNames: list(r, r.CompactString), SubscribedTopicRegex: r.CompactNullableString(), RebalanceTimeoutMs: r.Int32(), ServerAssignor: r.CompactNullableString()}
+		tagZero(r, func(b *kbin.Reader) {
+			if b.Uvarint() == 0 { // a null that is written out
+				v.Classic = json.RawMessage("null")
+				return
+			}
+			v.Classic = classicMemberJSON{SessionTimeoutMs: b.Int32(), SupportedProtocols: list(b, func() classicProtocolJSON {
+				p := classicProtocolJSON{b.CompactString(), b.CompactBytes()}
+				tagZero(b, nil)
+				return p
+			})}
+			tagZero(b, nil)
+		})
+		return v
+	case 6:
+		v := targetEpochJSON{AssignmentEpoch: r.Int32()}
+		tagZero(r, func(b *kbin.Reader) { n := b.Int64(); v.AssignmentTimestamp = &n })
+		return v
+	case 7:
+		v := targetMemberJSON{assignedList(r)}
+		tagZero(r, nil)
+		return v
+	case 8:
+		v := currentMemberJSON{r.Int32(), r.Int32(), r.Int8(), assignedList(r), assignedList(r)}
+		tagZero(r, nil)
+		return v
+	case 16:
+		v := resolvedRegexJSON{list(r, r.CompactString), r.Int64(), r.Int64()}
+		tagZero(r, nil)
+		return v
+	}
+	return nil
+}
+
+// list reads a compact array; one that claims more than there is ends with the
+// bytes.
+func list[T any](r *kbin.Reader, element func() T) []T {
+	l := []T{}
+	for range r.CompactArrayLen() {
+		v := element()
+		if !r.Ok() {
+			break
+		}
+		l = append(l, v)
+	}
+	return l
+}
+
+func assignedList(r *kbin.Reader) []assignedJSON {
+	return list(r, func() assignedJSON {
+		a := assignedJSON{TopicID: topicIDText(r.Uuid()), Partitions: list(r, r.Int32)}
+		tagZero(r, func(b *kbin.Reader) { a.AssignmentEpochs = list(b, b.Int32) })
+		return a
+	})
+}
+
+// tagZero reads tagged fields and gives the one with tag 0 to f.
+func tagZero(r *kbin.Reader, f func(*kbin.Reader)) {
+	bad := func() { r.Span(len(r.Src) + 1) }
+	for range r.Uvarint() {
+		tag, size := r.Uvarint(), r.Uvarint()
+		if !r.Ok() || uint64(size) > uint64(len(r.Src)) {
+			bad()
+			return
+		}
+		b := kbin.Reader{Src: r.Span(int(size))}
+		if tag != 0 || f == nil {
+			continue
+		}
+		if f(&b); !b.Ok() {
+			bad()
+			return
+		}
+	}
 }
 
 // groupLogJSON is what Kafka's formatters of __consumer_offsets write: nothing
