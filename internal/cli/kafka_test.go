@@ -120,7 +120,7 @@ func TestKafkaNames(t *testing.T) {
 		{"zookeepers", "", []string{"kafka-topics", "--list", "--zookeeper=a:2181,b:2181/kafka"}, 2, "", "with --bootstrap-server a:9092\n"},
 		{"zookeeper without a port", "", []string{"kafka-console-consumer", "-zookeeper", "zk/kafka"}, 2, "", "with --bootstrap-server zk:9092\n"},
 		{"zookeeper without a value", "", []string{"kafka-topics", "--zookeeper", "--list"}, 2, "", "with --bootstrap-server HOST:9092\n"},
-		{"help", "", []string{"kafka-topics", "--help"}, 0, "…  --bootstrap-server VALUE\n", ""},
+		{"help", "", []string{"kafka-topics", "--help"}, 0, "…  --bootstrap-server VALUE ", ""},
 		{"version", "", []string{"kafka-topics.sh", "--version"}, 0, "…sluice", ""},
 		{"another tool", "", []string{"kafka-server-start.sh", "x.properties"}, 2, "", "no such file or directory"},
 		{"no broker there", "", []string{"kafka-topics", "--list", "--bootstrap-server", "127.0.0.1:1"}, 1, "", "another address with --bootstrap-server HOST:PORT"},
