@@ -109,8 +109,12 @@ const (
 	defaultListen = "127.0.0.1:9092"
 	// maxSmallRequest bounds every request but Produce. kmsg allocates an
 	// array's elements on the word of its count, which it checks against the
-	// bytes that are left; a small bound keeps that product small.
+	// bytes that are left; a small bound keeps that product small. Requests
+	// that are rightly larger (requestLimit) are walked first, so that
+	// their counts are known to be true: see bigShape.
 	maxSmallRequest = 4 << 20
+	maxBigRequest   = 16 << 20
+	maxOffsetCommit = 64 << 20
 	// maxAutoDisk and autoDiskShare make the default of MaxDisk: a broker
 	// started without thought must not fill a laptop.
 	maxAutoDisk   = 10 << 30

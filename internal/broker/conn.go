@@ -311,7 +311,9 @@ func (c *conn) next() (*request, error) {
 		return nil, fmt.Errorf("%s version %d is not served, versions %d to %d are", kmsg.NameForKey(h.Key), h.Version, a.min, a.max)
 	}
 	if h.Key != keyProduce && size > maxSmallRequest {
-		return nil, fmt.Errorf("%w: %s of %d bytes, allowed are %d", wire.ErrFrameSize, kmsg.NameForKey(h.Key), size, maxSmallRequest)
+		if limit := requestLimit(h.Key, h.Version); size > limit {
+			return nil, fmt.Errorf("%w: %s of %d bytes, allowed are %d", wire.ErrFrameSize, kmsg.NameForKey(h.Key), size, limit)
+		}
 	}
 	r := &request{Header: h, api: a, conn: c, size: size}
 	if err := c.body(r, size); err != nil {

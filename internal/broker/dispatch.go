@@ -154,6 +154,9 @@ func (d *decoder) decode(r *request) (kmsg.Request, error) {
 		d.big.Lock()
 		defer d.big.Unlock()
 	}
+	if len(r.body) > maxSmallRequest && !wire.CheckShape(r.body, bigShape(r.Key, r.Version), req.IsFlexible()) {
+		return nil, fmt.Errorf("%w: %s version %d of %d bytes has wrong counts or tagged fields", wire.ErrMalformed, kmsg.NameForKey(r.Key), r.Version, len(r.body))
+	}
 	if err := req.ReadFrom(r.body); err != nil {
 		return nil, fmt.Errorf("%w: %s version %d: %w", wire.ErrMalformed, kmsg.NameForKey(r.Key), r.Version, err)
 	}
