@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
+	"github.com/sluice-data/sluice/internal/broker/partition"
 )
 
 // Broker is a running broker.
@@ -326,7 +327,9 @@ func (b *Broker) housekeeping() {
 		case now := <-tick.C:
 			if now.Sub(retention) > b.cfg.RetentionCheck-every/2 {
 				retention = now
-				b.tickPartitions()
+				b.tickPartitions(func(p *partition.Partition) error { _, err := p.Tick(b.connCtx); return err })
+			} else {
+				b.tickPartitions((*partition.Partition).Upkeep)
 			}
 			b.groups.upkeep(b.connCtx, time.Now())
 			b.disk.sweep(b.connCtx)
@@ -336,14 +339,14 @@ func (b *Broker) housekeeping() {
 	}
 }
 
-func (b *Broker) tickPartitions() {
+func (b *Broker) tickPartitions(tick func(*partition.Partition) error) {
 	for _, t := range b.topics.all() {
 		for _, p := range t.state.Load().parts {
 			if p.offline != nil {
 				continue
 			}
 			// A partition may be deleted meanwhile.
-			if _, err := p.Tick(b.connCtx); err != nil && !b.isStopping() && !errors.Is(err, log.ErrClosed) {
+			if err := tick(p.Partition); err != nil && !b.isStopping() && !errors.Is(err, log.ErrClosed) {
 				b.logger.Error("upkeep of a partition failed", "topic", t.name, "partition", p.id, "err", err)
 			}
 		}

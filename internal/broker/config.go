@@ -56,7 +56,7 @@ type Config struct {
 	MaxPartitions     int               // over all topics; default 10000
 	MaxDisk           int64             // bytes of all topics together; default: the lower of 10 GiB and 10 % of the free space; -1: no limit
 	MinFreeDisk       int64             // bytes; below it produce is refused; default 256 MiB; -1: no limit
-	RetentionCheck    time.Duration     // how often retention runs; default 10 s
+	RetentionCheck    time.Duration     // how often retention runs; default 5 minutes, as in Apache Kafka
 	OffsetsRetention  time.Duration     // offsets of empty groups; default 7 days
 	Repair            bool              // cut damaged partitions off at the damage instead of refusing to start
 
@@ -140,7 +140,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.NumPartitions, 1)
 	def(&c.MaxPartitions, 10_000)
 	def(&c.MinFreeDisk, 256<<20)
-	def(&c.RetentionCheck, 10*time.Second)
+	def(&c.RetentionCheck, 5*time.Minute)
 	def(&c.OffsetsRetention, 7*24*time.Hour)
 	def(&c.MaxConnections, 2000)
 	def(&c.MaxConnectionsPerIP, math.MaxInt32)

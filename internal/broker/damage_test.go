@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-data/sluice/internal/broker/partition"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -135,7 +136,7 @@ func TestDamagedPartitionIsOffline(t *testing.T) {
 			t.Errorf("records of an offline partition were deleted: %+v", dl)
 		}
 	}
-	b.tickPartitions()
+	b.tickPartitions(func(p *partition.Partition) error { _, err := p.Tick(b.connCtx); return err })
 	dirs, err := adm.DescribeAllLogDirs(ctx, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -367,19 +367,36 @@ func (p *Partition) Size() (n int64) {
 	return n
 }
 
-// Tick does the periodic work: retention, expiry of producers, a snapshot of the producer state when it is due. The
-// broker calls it from a loop of its own, about once in some seconds up to log.retention.check.interval.ms.
-// It reports how many bytes retention freed.
+// Tick is Upkeep and then retention, at the rate of log.retention.check.interval.ms. It reports how many bytes
+// retention freed.
 func (p *Partition) Tick(ctx context.Context) (freed int64, err error) {
 	p.tickMu.Lock()
 	defer p.tickMu.Unlock()
 	now := p.now()
+	cfg, err := p.upkeep(now)
+	if err != nil {
+		return 0, err
+	}
+	return p.retain(ctx, &cfg, now)
+}
+
+// Upkeep expires producers and takes a snapshot of the producer state when it is due. The broker calls it every few
+// seconds, so that a start after a crash has little to read.
+func (p *Partition) Upkeep() error {
+	p.tickMu.Lock()
+	defer p.tickMu.Unlock()
+	_, err := p.upkeep(p.now())
+	return err
+}
+
+// upkeep is called under tickMu and returns the settings in force.
+func (p *Partition) upkeep(now time.Time) (cfg log.TopicConfig, err error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return 0, log.ErrClosed
+		return cfg, log.ErrClosed
 	}
-	cfg := p.cfg
+	cfg = p.cfg
 	p.producers.expire(now.Add(-p.expiry).UnixMilli())
 	var snap []byte
 	var off int64
@@ -397,7 +414,7 @@ func (p *Partition) Tick(ctx context.Context) (freed int64, err error) {
 			p.snapshot = off // under tickMu too
 		}
 	}
-	return p.retain(ctx, &cfg, now)
+	return cfg, nil
 }
 
 // retain deletes the oldest extents that are too old or too much. The one being written goes too when all its records
