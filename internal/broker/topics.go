@@ -408,7 +408,7 @@ func (ts *topics) create(ctx context.Context, r createRequest) (*topic, log.Topi
 	case ts.closed:
 		return nil, cfg, apiErrorf(kerr.CoordinatorNotAvailable, "the broker is stopping")
 	case set.byName[r.name] != nil:
-		return set.byName[r.name], cfg, apiErrorf(kerr.TopicAlreadyExists, "topic %q exists already", r.name)
+		return set.byName[r.name], cfg, apiErrorf(kerr.TopicAlreadyExists, "Topic '%s' already exists.", r.name) // scripts look for Kafka's words
 	case int64(set.parts)+int64(r.partitions) > int64(ts.maxParts):
 		return nil, cfg, apiErrorf(kerr.PolicyViolation, "%d partitions more would be above the broker's limit of %d", r.partitions, ts.maxParts)
 	}

@@ -89,7 +89,7 @@ func TestTopicsProduceConsume(t *testing.T) {
 	runCases(t, []kafkaCase{
 		{"none yet", "", []string{"sluice", "topics", "list", addr}, 0, "", "no topics yet"},
 		{"create", "", []string{"sluice", "topics", "create", "t", "u", "-p", "2", "-c", "retention.ms=600000", addr}, 0, "created topic t with 2 partition(s)\ncreated topic u with 2 partition(s)\n", ""},
-		{"again", "", []string{"sluice", "topics", "create", "t", addr}, 1, "", `topic "t" exists already`},
+		{"again", "", []string{"sluice", "topics", "create", "t", addr}, 1, "", `Topic 't' already exists.`},
 		{"again, allowed", "", []string{"sluice", "topics", "create", "t", "--if-not-exists", addr}, 0, "topic t exists already\n", ""},
 		{"replicas", "", []string{"sluice", "topics", "create", "v", "-r", "3", addr}, 1, "", "there is one broker"},
 		{"unknown setting", "", []string{"sluice", "topics", "create", "v", "-c", "x=1", addr}, 1, "", `topic setting "x" is not known; known are cleanup.policy`},
