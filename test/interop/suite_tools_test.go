@@ -92,7 +92,13 @@ func runTools(t *testing.T, addr string, _ []string) (string, []outcome) {
 
 	version := strings.Fields(clientOutput(t, "", filepath.Join("peers", "kafka-cli.sh"), "topics", "--version"))[0]
 	r.test("metadata, cluster", "kafka-broker-api-versions", r.says(is(`Produce\(0\): 0 to 13 \[usable: 13\]`, `Fetch\(1\): 4 to 18`, `ApiVersions\(18\): 0 to 4`), "", "broker-api-versions"))
-	r.test("metadata, cluster", "kafka-cluster", r.says(is(`Cluster ID: \S+`), "", "cluster", "cluster-id"))
+	r.test("metadata, cluster", "kafka-cluster", func() error {
+		out, err := r.raw("", "cluster", "cluster-id", "--bootstrap-server", addr)
+		if err != nil {
+			return err
+		}
+		return matches("cluster", out, is(`Cluster ID: \S+`))
+	})
 	r.test("metadata, cluster", "kafka-metadata-quorum", r.says(is(`LeaderId:\s+\d`), "", "metadata-quorum", "describe", "--status"))
 	r.test("metadata, cluster", "kafka-features", r.says(is(`Feature: group.version`, `Feature: metadata.version`), "", "features", "describe"))
 	r.test("topics", "kafka-topics",

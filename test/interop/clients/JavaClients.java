@@ -22,6 +22,8 @@ import org.apache.kafka.common.utils.AppInfoParser;
 public class JavaClients {
   interface Body { void run() throws Exception; }
 
+  /** Records that bear an old time would be deleted. */
+  static final String[] KEEP = {"retention.ms", "-1"};
   static String addr;
   static AdminClient admin;
 
@@ -247,7 +249,7 @@ public class JavaClients {
       failsWith(RecordTooLargeException.class, () -> produce(t, 1, i -> new byte[1_500_000], "max.request.size", 3_000_000));
     });
     test("headers, null keys and values", "headers", () -> {
-      String t = newTopic(1);
+      String t = newTopic(1, KEEP);
       try (KafkaProducer<byte[], byte[]> p = producer()) {
         p.send(new ProducerRecord<>(t, 0, 1_600_000_000_000L, (byte[]) null, (byte[]) null)).get();
         p.send(new ProducerRecord<>(t, 0, 1_600_000_000_001L, new byte[0], new byte[] {1},
@@ -287,7 +289,7 @@ public class JavaClients {
       }
     });
     test("look-up by time", "offsetsForTimes", () -> {
-      String t = newTopic(1);
+      String t = newTopic(1, KEEP);
       TopicPartition tp = new TopicPartition(t, 0);
       try (KafkaProducer<byte[], byte[]> p = producer()) {
         for (int i = 0; i < 100; i++) p.send(new ProducerRecord<>(t, 0, 1_000_000_000_000L + i * 1000, null, number(i)));

@@ -12,6 +12,7 @@ from aiokafka.errors import MessageSizeTooLargeError, TopicAlreadyExistsError, f
 from report import main, test
 
 ADDR = sys.argv[1]
+KEEP = {"retention.ms": "-1"}  # records that bear an old time would be deleted
 
 
 async def admin(f):
@@ -115,7 +116,7 @@ async def large():
 
 @test("headers, null keys and values")
 async def headers():
-    topic = await new_topic()
+    topic = await new_topic(**KEEP)
     async with AIOKafkaProducer(bootstrap_servers=ADDR) as p:
         await p.send_and_wait(topic, None, key=b"k", headers=[("a", b"1"), ("n", None)], timestamp_ms=1_600_000_000_000)
     m = (await read_all(topic, 1))[0]
@@ -124,7 +125,7 @@ async def headers():
 
 @test("look-up by time")
 async def offsets_for_times():
-    topic = await new_topic()
+    topic = await new_topic(**KEEP)
     tp = TopicPartition(topic, 0)
     async with AIOKafkaProducer(bootstrap_servers=ADDR) as p:
         for i in range(10):

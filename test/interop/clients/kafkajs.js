@@ -8,6 +8,7 @@ CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy')
 const kafka = new Kafka({ brokers: [process.argv[2]], logLevel: logLevel.NOTHING, retry: { retries: 8 } })
 const admin = kafka.admin()
 const tests = []
+const keep = [{ name: 'retention.ms', value: '-1' }] // records that bear an old time would be deleted
 const test = (feature, name, f) => tests.push({ feature, name, f })
 const unique = p => `${p}-${randomUUID()}`
 
@@ -107,7 +108,7 @@ test('large messages', 'up to and above the limit', async () => {
   await failsWith('MESSAGE_TOO_LARGE', () => produce(topic, [{ value: Buffer.alloc(1200000) }]))
 })
 test('headers, null keys and values', 'headers', async () => {
-  const topic = await newTopic()
+  const topic = await newTopic(1, keep)
   await produce(topic, [{ key: null, value: 'v' }, { key: 'k', value: null, headers: { a: '1', b: Buffer.from([255]) }, timestamp: '1600000000000' }])
   const got = await consume(topic, g => g.length === 2)
   assert.strictEqual(got[0].key, null)
@@ -116,7 +117,7 @@ test('headers, null keys and values', 'headers', async () => {
   assert.deepStrictEqual([String(got[1].headers.a), got[1].headers.b[0]], ['1', 255])
 })
 test('look-up by time', 'fetchTopicOffsetsByTimestamp', async () => {
-  const topic = await newTopic()
+  const topic = await newTopic(1, keep)
   await produce(topic, Array.from({ length: 20 }, (_, i) => ({ value: String(i), timestamp: String(1600000000000 + i * 1000) })))
   assert.strictEqual((await admin.fetchTopicOffsetsByTimestamp(topic, 1600000007500))[0].offset, '8')
   const o = (await admin.fetchTopicOffsets(topic))[0]

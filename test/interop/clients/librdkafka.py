@@ -13,6 +13,7 @@ from report import main, test
 
 ADDR = sys.argv[1]
 BASE = {"bootstrap.servers": ADDR}
+KEEP = {"retention.ms": "-1"}  # records that bear an old time would be deleted
 admin = AdminClient(BASE)
 
 
@@ -181,7 +182,7 @@ def large():
 
 @test("headers, null keys and values")
 def headers():
-    topic = new_topic()
+    topic = new_topic(config=KEEP)
     p = Producer(BASE)
     want = [(None, b"v", None), (b"k", None, [("a", b"1"), ("a", b"2"), ("empty", b""), ("null", None)]), (b"", b"", [("한", b"\xff")])]
     for k, v, h in want:
@@ -241,7 +242,7 @@ def partition_eof():
 
 @test("look-up by time")
 def offsets_for_times():
-    topic = new_topic()
+    topic = new_topic(config=KEEP)
     p = Producer(BASE)
     for i in range(100):
         p.produce(topic, b"%d" % i, timestamp=1_000_000_000_000 + i * 1000)

@@ -18,6 +18,7 @@ import (
 var (
 	addr   string
 	client *kafka.Client
+	keep   = kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: "-1"} // records that bear an old time would be deleted
 	ctx    = context.Background()
 )
 
@@ -158,7 +159,7 @@ func main() {
 		return nil
 	})
 	report.Test("headers, null keys and values", "headers", func() error {
-		topic, err := newTopic(1)
+		topic, err := newTopic(1, keep)
 		if err != nil {
 			return err
 		}
@@ -173,7 +174,7 @@ func main() {
 		return err
 	})
 	report.Test("look-up by time", "ListOffsets", func() error {
-		topic, err := newTopic(1)
+		topic, err := newTopic(1, keep)
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 var (
 	addr  []string
 	admin sarama.ClusterAdmin
+	keep  = map[string]string{"retention.ms": "-1"} // records that bear an old time would be deleted
 )
 
 func config(f ...func(*sarama.Config)) *sarama.Config {
@@ -281,7 +282,7 @@ func main() {
 		return nil
 	})
 	report.Test("headers, null keys and values", "headers", func() error {
-		topic, err := newTopic(1, nil)
+		topic, err := newTopic(1, keep)
 		if err != nil {
 			return err
 		}
@@ -302,7 +303,7 @@ func main() {
 		return err
 	})
 	report.Test("look-up by time", "GetOffset", func() error {
-		topic, err := newTopic(1, nil)
+		topic, err := newTopic(1, keep)
 		if err != nil {
 			return err
 		}
