@@ -29,6 +29,8 @@ import (
 //   - acks must be -1, 0 or 1. With one replica, -1 and 1 are the same.
 //   - acks=0 has no answer; an error closes the connection, so that the client
 //     notices and asks for metadata.
+//   - acks=-1 on a topic with min.insync.replicas above 1 is
+//     NOT_ENOUGH_REPLICAS: there is one replica.
 //   - A disk that is nearly full is KAFKA_STORAGE_ERROR, which clients retry.
 //   - Transactions are not there: a transactional id is INVALID_REQUEST.
 //
@@ -145,6 +147,8 @@ func (b *Broker) produceTarget(p *wire.ProduceRequest, pt *wire.ProduceTopic) (*
 		return nil, kerr.UnknownTopicOrPartition, ""
 	case t.internal:
 		return nil, kerr.InvalidTopicException, "the topic is the broker's own"
+	case p.Acks == -1 && t.state.Load().cfg.MinInsyncReplicas > 1:
+		return nil, kerr.NotEnoughReplicas, "min.insync.replicas is more than 1 and there is one replica"
 	case b.disk.full():
 		return nil, kerr.KafkaStorageError, "the broker's disk is nearly full"
 	}

@@ -68,7 +68,10 @@ func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, s
 		c.Name, c.Value, c.ConfigType = k.name, &v, k.typ
 		source := b.configs.topicSource(k.name)
 		c.Source, c.IsDefault = source, true
-		synonyms := []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.brokerName, Value: &def, Source: source}}
+		var synonyms []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym
+		if k.brokerName != "" {
+			synonyms = append(synonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: k.brokerName, Value: &def, Source: source})
+		}
 		if _, own := st.configs[k.name]; own {
 			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
 			synonyms = append([]kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.name, Value: &v, Source: c.Source}}, synonyms...)

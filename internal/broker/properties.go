@@ -333,14 +333,12 @@ func properties() map[string]property {
 		}
 	}
 	for _, k := range topicConfigKeys() {
-		if k.brokerName == "" {
-			continue
+		if k.brokerName == "" || k.topicOnly {
+			continue // a file from a cluster says min.insync.replicas=2; refusing it would help nobody
 		}
 		add(property{name: k.brokerName, typ: k.typ, doc: k.doc, topic: k.name, dynamic: true,
 			set: func(c *Config, s string) error { return c.setTopicDefault(k.name, s) }})
 	}
-	// A file from a cluster says 2; refusing it would help nobody.
-	delete(m, "min.insync.replicas")
 	add(
 		topicTime("log.retention.minutes", "retention.ms", "How long records are kept, in minutes; -1 for no limit.", time.Minute, "log.retention.ms"),
 		topicTime("log.retention.hours", "retention.ms", "How long records are kept, in hours; -1 for no limit.", time.Hour, "log.retention.ms", "log.retention.minutes"),

@@ -17,12 +17,16 @@ import (
 // AlterConfigs, DescribeConfigs and the broker's own defaults.
 type topicConfigKey struct {
 	name string
-	// brokerName is the name of the broker-wide default in Apache Kafka.
+	// brokerName is the name of the broker-wide default in Apache Kafka; "" if
+	// it has none.
 	brokerName string
-	typ        kmsg.ConfigType
-	doc        string
-	get        func(*log.TopicConfig) string
-	set        func(*log.TopicConfig, string) error
+	// topicOnly says that the broker-wide default is none of our properties:
+	// server.properties lists it among those without effect.
+	topicOnly bool
+	typ       kmsg.ConfigType
+	doc       string
+	get       func(*log.TopicConfig) string
+	set       func(*log.TopicConfig, string) error
 }
 
 func intKey[T int32 | int64](name, brokerName, doc string, f func(*log.TopicConfig) *T) topicConfigKey {
@@ -75,10 +79,18 @@ func onlyKey(name, brokerName string, typ kmsg.ConfigType, value, doc string) to
 		get: func(*log.TopicConfig) string { return value },
 		set: func(_ *log.TopicConfig, s string) error {
 			if s != value {
-				return fmt.Errorf("%s is %q: this broker has %q only", name, s, value)
+				return fmt.Errorf("%s is %q: this broker has %q only (%s)", name, s, value, strings.TrimSuffix(doc, "."))
 			}
 			return nil
 		}}
+}
+
+// idleKey is an onlyKey of a feature that is not here. Apache Kafka describes
+// it for every topic, and so do we.
+func idleKey(name, brokerName string, typ kmsg.ConfigType, value, doc string) topicConfigKey {
+	k := onlyKey(name, brokerName, typ, value, doc)
+	k.topicOnly = true
+	return k
 }
 
 const maxInt64Text = "9223372036854775807"
@@ -87,7 +99,12 @@ const maxInt64Text = "9223372036854775807"
 func topicConfigKeys() []topicConfigKey {
 	return []topicConfigKey{
 		onlyKey("cleanup.policy", "log.cleanup.policy", kmsg.ConfigTypeList, "delete", "Old segments are deleted. Compaction is not there yet."),
+		idleKey("compression.gzip.level", "compression.gzip.level", kmsg.ConfigTypeInt, "-1", "Nothing is compressed anew."),
+		idleKey("compression.lz4.level", "compression.lz4.level", kmsg.ConfigTypeInt, "9", "Nothing is compressed anew."),
 		onlyKey("compression.type", "compression.type", kmsg.ConfigTypeString, "producer", "Batches are kept as the producer compressed them."),
+		idleKey("compression.zstd.level", "compression.zstd.level", kmsg.ConfigTypeInt, "3", "Nothing is compressed anew."),
+		idleKey("delete.retention.ms", "log.cleaner.delete.retention.ms", kmsg.ConfigTypeLong, "86400000", "Compaction is not there yet."),
+		idleKey("file.delete.delay.ms", "log.segment.delete.delay.ms", kmsg.ConfigTypeLong, "0", "A file goes when its last reader is done."),
 		{name: "flush.messages", brokerName: "log.flush.interval.messages", typ: kmsg.ConfigTypeLong, doc: "Sync after this many records.",
 			get: func(c *log.TopicConfig) string {
 				if c.FlushMessages == 0 {
@@ -108,8 +125,13 @@ func topicConfigKeys() []topicConfigKey {
 			}},
 		msKey("flush.ms", "log.flush.interval.ms", "Sync at the latest this long after an append.", 0, maxInt64Text,
 			func(c *log.TopicConfig) *time.Duration { return &c.FlushAge }),
+		idleKey("follower.replication.throttled.replicas", "", kmsg.ConfigTypeList, "", "There is one broker."),
 		intKey("index.interval.bytes", "log.index.interval.bytes", "Bytes between entries of the sparse indexes.",
 			func(c *log.TopicConfig) *int32 { return &c.IndexInterval }),
+		idleKey("leader.replication.throttled.replicas", "", kmsg.ConfigTypeList, "", "There is one broker."),
+		idleKey("local.retention.bytes", "log.local.retention.bytes", kmsg.ConfigTypeLong, "-2", "There is no tiered storage."),
+		idleKey("local.retention.ms", "log.local.retention.ms", kmsg.ConfigTypeLong, "-2", "There is no tiered storage."),
+		idleKey("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", kmsg.ConfigTypeLong, maxInt64Text, "Compaction is not there yet."),
 		intKey("max.message.bytes", "message.max.bytes", "Largest record batch.",
 			func(c *log.TopicConfig) *int32 { return &c.MaxMessageBytes }),
 		msKey("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", "How far ahead of the broker's clock a record may be.", -1, maxInt64Text,
@@ -134,13 +156,31 @@ func topicConfigKeys() []topicConfigKey {
 				}
 				return nil
 			}},
-		onlyKey("min.insync.replicas", "min.insync.replicas", kmsg.ConfigTypeInt, "1", "Every topic has one replica."),
+		idleKey("min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", kmsg.ConfigTypeDouble, "0.5", "Compaction is not there yet."),
+		idleKey("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", kmsg.ConfigTypeLong, "0", "Compaction is not there yet."),
+		{name: "min.insync.replicas", brokerName: "min.insync.replicas", topicOnly: true, typ: kmsg.ConfigTypeInt,
+			doc: "Replicas that must have a record before acks=all is answered. There is one: with more, acks=all is refused.",
+			get: func(c *log.TopicConfig) string { return strconv.Itoa(int(c.MinInsyncReplicas)) },
+			set: func(c *log.TopicConfig, s string) error {
+				n, err := strconv.ParseInt(s, 10, 32)
+				if err != nil || n < 1 {
+					return fmt.Errorf("min.insync.replicas is %q: want a whole number, 1 or more", s)
+				}
+				c.MinInsyncReplicas = int32(n)
+				return nil
+			}},
+		idleKey("preallocate", "log.preallocate", kmsg.ConfigTypeBoolean, "false", "Segments grow as they are written."),
+		idleKey("remote.log.copy.disable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage."),
+		idleKey("remote.log.delete.on.disable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage."),
+		idleKey("remote.storage.enable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage."),
 		intKey("retention.bytes", "log.retention.bytes", "Bytes kept of each partition; -1 for no limit.",
 			func(c *log.TopicConfig) *int64 { return &c.RetentionBytes }),
 		msKey("retention.ms", "log.retention.ms", "How long records are kept; -1 for no limit.", -1, "-1",
 			func(c *log.TopicConfig) *time.Duration { return &c.RetentionAge }),
 		intKey("segment.bytes", "log.segment.bytes", "Largest segment file.",
 			func(c *log.TopicConfig) *int64 { return &c.SegmentBytes }),
+		idleKey("segment.index.bytes", "log.index.size.max.bytes", kmsg.ConfigTypeInt, "10485760", "An index is as large as its segment needs."),
+		idleKey("segment.jitter.ms", "log.roll.jitter.ms", kmsg.ConfigTypeLong, "0", "Segments of a time are rolled without a jitter."),
 		msKey("segment.ms", "log.roll.ms", "Longest time that the records of a segment span.", 0, "",
 			func(c *log.TopicConfig) *time.Duration { return &c.SegmentAge }),
 		{name: "sluice.sync.acks", brokerName: "sluice.sync.acks", typ: kmsg.ConfigTypeBoolean,
@@ -154,6 +194,7 @@ func topicConfigKeys() []topicConfigKey {
 				c.SyncAcks = v
 				return nil
 			}},
+		idleKey("unclean.leader.election.enable", "unclean.leader.election.enable", kmsg.ConfigTypeBoolean, "false", "There is one broker, so the leader never changes."),
 	}
 }
 

@@ -23,6 +23,9 @@ type TopicConfig struct {
 	MaxMessageBytes int32         // max.message.bytes: largest record batch
 	IndexInterval   int32         // index.interval.bytes: bytes between entries of the sparse indexes
 
+	// MinInsyncReplicas is min.insync.replicas. With one replica, more than 1 refuses appends with acks=all.
+	MinInsyncReplicas int32
+
 	FlushMessages int64         // flush.messages: sync after this many records; 0 or MaxInt64 leaves it to the OS
 	FlushAge      time.Duration // flush.ms: sync at the latest this long after an append; 0 leaves it to the OS
 	// SyncAcks acknowledges an append only after an fsync that covers it; appends that wait together share one. Consumers
@@ -43,6 +46,7 @@ func DefaultTopicConfig() TopicConfig {
 		RetentionAge:       7 * 24 * time.Hour,
 		MaxMessageBytes:    1048588,
 		IndexInterval:      4096,
+		MinInsyncReplicas:  1,
 		TimestampBeforeMax: -1,
 		TimestampAfterMax:  time.Hour,
 	}
