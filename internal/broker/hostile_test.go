@@ -221,7 +221,7 @@ func TestMemoryGateGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newMemoryGate(100)
 		var wg sync.WaitGroup
-		var most atomic.Int64
+		var have, most atomic.Int64 // what was granted; used also has what is asked for just now
 		for range 20 { // each needs in two steps what only one can have
 			wg.Go(func() {
 				r := &request{}
@@ -232,9 +232,12 @@ func TestMemoryGateGoesOn(t *testing.T) {
 							return
 						}
 					}
-					most.Store(max(most.Load(), g.used.Load()))
+					if n := have.Add(60); n > most.Load() {
+						most.Store(n)
+					}
 					time.Sleep(time.Second)
 				}
+				have.Add(-120)
 				g.give(r, 120)
 			})
 		}
