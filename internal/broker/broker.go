@@ -277,12 +277,12 @@ func (b *Broker) acceptLoop(l *listener) {
 		why, limit := b.refuses(from)
 		if b.isStopping() || why != "" {
 			b.mu.Unlock()
-			nc.Close()
 			if !b.isStopping() {
 				b.metrics.connectionsRefused.Add(1)
-				if refused.allow() {
-					b.logger.Warn("connection refused: "+why, "limit", limit, "remote", nc.RemoteAddr().String())
-				}
+			}
+			nc.Close()
+			if !b.isStopping() && refused.allow() {
+				b.logger.Warn("connection refused: "+why, "limit", limit, "remote", nc.RemoteAddr().String())
 			}
 			continue
 		}

@@ -222,7 +222,7 @@ func TestMemoryGateGoesOn(t *testing.T) {
 		g := newMemoryGate(100)
 		var wg sync.WaitGroup
 		var have, most atomic.Int64 // what was granted; used also has what is asked for just now
-		for range 20 { // each needs in two steps what only one can have
+		for range 20 {              // each needs in two steps what only one can have
 			wg.Go(func() {
 				r := &request{}
 				for range 2 {
