@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-data/sluice/internal/seglog/vfs/forgetfs"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -352,6 +353,9 @@ func (d *drill) noteAck(r *kgo.Record) {
 // checkEnds wants every acknowledged offset below the logs' ends.
 func (d *drill) checkEnds(ctx context.Context, acked map[place]int64) error {
 	ends, err := d.adm.ListEndOffsets(ctx, idempotent, plain)
+	if errors.Is(err, kerr.LeaderNotAvailable) {
+		return fmt.Errorf("%w: a partition is offline: %w", errLost, err)
+	}
 	if err != nil {
 		return fmt.Errorf("look up end offsets: %w", err)
 	}
