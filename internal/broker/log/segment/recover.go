@@ -335,6 +335,7 @@ func (l *Log) begin() error {
 		l.persistIndex(s)
 	}
 	s := l.active()
+	s.synced = false // a scan has synced it, and more will be written to it
 	l.start = max(l.state.start, l.segs[0].base)
 	l.end = mark{off: s.next, seg: s, pos: s.size}
 	l.high = l.end
