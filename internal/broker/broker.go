@@ -80,6 +80,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		b.loopWG.Go(func() { b.acceptLoop(l) })
 	}
 	b.loopWG.Go(b.housekeeping)
+	b.loopWG.Go(b.cleaner)
 	go func() {
 		select {
 		case <-ctx.Done():
@@ -335,6 +336,40 @@ func (b *Broker) housekeeping() {
 			b.disk.sweep(b.connCtx)
 		case <-b.disk.kick:
 			b.disk.sweep(b.connCtx)
+		}
+	}
+}
+
+// cleaner compacts the topics whose cleanup.policy says so, one partition
+// after the other.
+func (b *Broker) cleaner() {
+	tick := time.NewTicker(b.cfg.CompactionCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.stopping:
+			return
+		case <-tick.C:
+		}
+		for _, t := range b.topics.all() {
+			if !t.state.Load().cfg.Compact {
+				continue
+			}
+			for _, p := range t.state.Load().parts {
+				if b.isStopping() {
+					return
+				}
+				done, err := p.Compact(b.connCtx)
+				switch {
+				case err != nil && (b.isStopping() || errors.Is(err, log.ErrClosed) || errors.Is(err, context.Canceled)):
+					// The broker stops or the topic is deleted.
+				case err != nil:
+					b.logger.Error("partition could not be compacted; it grows until it can", "topic", t.name, "partition", p.id, "err", err)
+				case done.Segments > 0:
+					b.logger.Info("partition compacted", "topic", t.name, "partition", p.id, "segments", done.Segments,
+						"bytes_before", done.Before, "bytes_after", done.After, "records_removed", done.Records)
+				}
+			}
 		}
 	}
 }

@@ -57,6 +57,7 @@ type Config struct {
 	MaxDisk           int64             // bytes of all topics together; default: the lower of 10 GiB and 10 % of the free space; -1: no limit
 	MinFreeDisk       int64             // bytes; below it produce is refused; default 256 MiB; -1: no limit
 	RetentionCheck    time.Duration     // how often retention runs; default 5 minutes, as in Apache Kafka
+	CompactionCheck   time.Duration     // how often compacted topics are looked at; default 15 s
 	OffsetsRetention  time.Duration     // offsets of empty groups; default 7 days
 	Repair            bool              // cut damaged partitions off at the damage instead of refusing to start
 
@@ -141,6 +142,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.MaxPartitions, 10_000)
 	def(&c.MinFreeDisk, 256<<20)
 	def(&c.RetentionCheck, 5*time.Minute)
+	def(&c.CompactionCheck, 15*time.Second)
 	def(&c.OffsetsRetention, 7*24*time.Hour)
 	def(&c.MaxConnections, 2000)
 	def(&c.MaxConnectionsPerIP, math.MaxInt32)

@@ -96,8 +96,8 @@ func (d *diskGuard) survey() (total int64, oldest *part, ext log.Extent) {
 	for _, t := range d.topics.all() {
 		for _, p := range t.state.Load().parts {
 			total += p.Size()
-			if t.internal {
-				continue // it has its own upkeep, and no user's data
+			if t.internal || t.state.Load().cfg.KeepExpired {
+				continue // the group log has its own upkeep; in a compacted topic old does not mean dispensable
 			}
 			es := p.log.Extents()
 			switch {

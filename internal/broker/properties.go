@@ -167,15 +167,13 @@ func withoutEffect() map[string][]string {
 		noQuotas: {"quota.window.num", "quota.window.size.seconds", "quota.producer.default", "quota.consumer.default"},
 		noJMX:    {"metric.reporters", "metrics.num.samples", "metrics.recording.level", "metrics.sample.window.ms", "kafka.metrics.reporters", "kafka.metrics.polling.interval.secs", "auto.include.jmx.reporter"},
 		noPurge:  {"delete.records.purgatory.purge.interval.requests", "fetch.purgatory.purge.interval.requests", "producer.purgatory.purge.interval.requests", "share.fetch.purgatory.purge.interval.requests"},
-		noCleaner: {"log.cleaner.backoff.ms", "log.cleaner.dedupe.buffer.size", "log.cleaner.enable", "log.cleaner.io.buffer.load.factor", "log.cleaner.io.buffer.size",
+		noCleaner: {"log.cleaner.dedupe.buffer.size", "log.cleaner.enable", "log.cleaner.io.buffer.load.factor", "log.cleaner.io.buffer.size",
 			"log.cleaner.io.max.bytes.per.second", "log.cleaner.threads"},
-		"records are kept as they were sent":                  {"compression.gzip.level", "compression.lz4.level", "compression.zstd.level"},
-		"nothing is compacted yet":                            {"log.cleaner.delete.retention.ms", "log.cleaner.max.compaction.lag.ms", "log.cleaner.min.cleanable.ratio", "log.cleaner.min.compaction.lag.ms"},
-		"recovery needs no checkpoints of its own":            {"log.flush.offset.checkpoint.interval.ms", "log.flush.start.offset.checkpoint.interval.ms"},
-		"log.flush.interval.ms is kept without a schedule":    {"log.flush.scheduler.interval.ms"},
-		"upkeep runs every 10 s":                              {"offsets.retention.check.interval.ms", "producer.id.expiration.check.interval.ms", "log.initial.task.delay.ms"},
-		"files of deleted segments go when nobody reads them": {"log.segment.delete.delay.ms"},
-		"batches keep the producer's format":                  {"log.message.format.version", "log.message.downconversion.enable"},
+		"recovery needs no checkpoints of its own":                                                        {"log.flush.offset.checkpoint.interval.ms", "log.flush.start.offset.checkpoint.interval.ms"},
+		"log.flush.interval.ms is kept without a schedule":                                                {"log.flush.scheduler.interval.ms"},
+		"upkeep runs every 10 s":                                                                          {"offsets.retention.check.interval.ms", "producer.id.expiration.check.interval.ms", "log.initial.task.delay.ms"},
+		"files of deleted segments go when nobody reads them":                                             {"log.segment.delete.delay.ms"},
+		"batches keep the producer's format":                                                              {"log.message.format.version", "log.message.downconversion.enable"},
 		"it is gone since Kafka 4.0: log.message.timestamp.before.max.ms and after.max.ms took its place": {"log.message.timestamp.difference.max.ms"},
 		"it is gone since Kafka 3.0: listeners=PLAINTEXT://HOST:PORT says it":                             {"host.name", "port"},
 		"it is gone since Kafka 3.0: advertised.listeners=PLAINTEXT://HOST:PORT says it":                  {"advertised.host.name", "advertised.port"},
@@ -377,6 +375,7 @@ func properties() map[string]property {
 		yesNo("delete.topic.enable", "Topics may be deleted.",
 			func(c *Config) bool { return !c.DisableDelete }, func(c *Config, v bool) { c.DisableDelete = !v }),
 		span("log.retention.check.interval.ms", "How often retention runs. The limit of all topics together is looked at every 10 s all the same.", kmsg.ConfigTypeLong, time.Millisecond, 1, func(c *Config) *time.Duration { return &c.RetentionCheck }),
+		span("log.cleaner.backoff.ms", "How often compacted topics are looked at.", kmsg.ConfigTypeLong, time.Millisecond, 1, func(c *Config) *time.Duration { return &c.CompactionCheck }),
 		span("offsets.retention.minutes", "How long offsets of a group without members are kept.", kmsg.ConfigTypeInt, time.Minute, 1, func(c *Config) *time.Duration { return &c.OffsetsRetention }),
 		whole("fetch.max.bytes", "Largest Fetch response.", 1024, func(c *Config) *int32 { return &c.MaxFetchBytes }),
 		whole("socket.request.max.bytes", "Largest request.", 1024, func(c *Config) *int32 { return &c.MaxRequestBytes }),
@@ -488,7 +487,7 @@ func shownAnyway() map[string]string {
 // runs and that tools may set, though they have no effect here.
 func dynamicWithoutEffect() []string {
 	return []string{"background.threads", "num.io.threads", "num.network.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers",
-		"log.cleaner.backoff.ms", "log.cleaner.dedupe.buffer.size", "log.cleaner.io.buffer.load.factor", "log.cleaner.io.buffer.size", "log.cleaner.io.max.bytes.per.second",
+		"log.cleaner.dedupe.buffer.size", "log.cleaner.io.buffer.load.factor", "log.cleaner.io.buffer.size", "log.cleaner.io.max.bytes.per.second",
 		"log.cleaner.threads", "max.connection.creation.rate", "leader.replication.throttled.rate", "follower.replication.throttled.rate",
 		"replica.alter.log.dirs.io.max.bytes.per.second", "metric.reporters", "unclean.leader.election.enable", "min.insync.replicas"}
 }

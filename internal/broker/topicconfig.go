@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
+	"github.com/sluice-data/sluice/internal/broker/record"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -17,8 +19,7 @@ import (
 // AlterConfigs, DescribeConfigs and the broker's own defaults.
 type topicConfigKey struct {
 	name string
-	// brokerName is the name of the broker-wide default in Apache Kafka; "" if
-	// it has none.
+	// brokerName is the name of the broker-wide default in Apache Kafka.
 	brokerName string
 	// topicOnly says that the broker-wide default is none of our properties:
 	// server.properties lists it among those without effect.
@@ -85,26 +86,66 @@ func onlyKey(name, brokerName string, typ kmsg.ConfigType, value, doc string) to
 		}}
 }
 
-// idleKey is an onlyKey of a feature that is not here. Apache Kafka describes
-// it for every topic, and so do we.
-func idleKey(name, brokerName string, typ kmsg.ConfigType, value, doc string) topicConfigKey {
-	k := onlyKey(name, brokerName, typ, value, doc)
-	k.topicOnly = true
-	return k
-}
-
 const maxInt64Text = "9223372036854775807"
 
 // topicConfigKeys returns the declarations, sorted by name.
 func topicConfigKeys() []topicConfigKey {
 	return []topicConfigKey{
-		onlyKey("cleanup.policy", "log.cleanup.policy", kmsg.ConfigTypeList, "delete", "Old segments are deleted. Compaction is not there yet."),
-		idleKey("compression.gzip.level", "compression.gzip.level", kmsg.ConfigTypeInt, "-1", "Nothing is compressed anew."),
-		idleKey("compression.lz4.level", "compression.lz4.level", kmsg.ConfigTypeInt, "9", "Nothing is compressed anew."),
-		onlyKey("compression.type", "compression.type", kmsg.ConfigTypeString, "producer", "Batches are kept as the producer compressed them."),
-		idleKey("compression.zstd.level", "compression.zstd.level", kmsg.ConfigTypeInt, "3", "Nothing is compressed anew."),
-		idleKey("delete.retention.ms", "log.cleaner.delete.retention.ms", kmsg.ConfigTypeLong, "86400000", "Compaction is not there yet."),
-		idleKey("file.delete.delay.ms", "log.segment.delete.delay.ms", kmsg.ConfigTypeLong, "0", "A file goes when its last reader is done."),
+		{name: "cleanup.policy", brokerName: "log.cleanup.policy", typ: kmsg.ConfigTypeList,
+			doc: "delete: old segments are deleted by the retention settings. compact: the latest record of each key is kept. Both, with a comma, do both.",
+			get: func(c *log.TopicConfig) string {
+				switch {
+				case c.Compact && c.KeepExpired:
+					return "compact"
+				case c.Compact:
+					return "compact,delete"
+				}
+				return "delete"
+			},
+			set: func(c *log.TopicConfig, s string) error {
+				var compact, del bool
+				for p := range strings.SplitSeq(s, ",") {
+					switch strings.TrimSpace(p) {
+					case "compact":
+						compact = true
+					case "delete":
+						del = true
+					default:
+						return fmt.Errorf("cleanup.policy is %q: want compact, delete, or both with a comma", s)
+					}
+				}
+				c.Compact, c.KeepExpired = compact, !del
+				return nil
+			}},
+		intKey("compression.gzip.level", "compression.gzip.level", "Level of gzip where compression.type is gzip: 1 to 9, -1 for its default.",
+			func(c *log.TopicConfig) *int32 { return &c.GzipLevel }),
+		intKey("compression.lz4.level", "compression.lz4.level", "Level of lz4 where compression.type is lz4: 1 to 17; above 9 is 9.",
+			func(c *log.TopicConfig) *int32 { return &c.LZ4Level }),
+		{name: "compression.type", brokerName: "compression.type", typ: kmsg.ConfigTypeString,
+			doc: "producer: batches are kept as the producer compressed them. Otherwise what they are brought to: uncompressed, gzip, snappy, lz4 or zstd.",
+			get: func(c *log.TopicConfig) string {
+				if !c.Recompress {
+					return "producer"
+				}
+				return compressionNames()[c.Compression]
+			},
+			set: func(c *log.TopicConfig, s string) error {
+				if s == "producer" {
+					c.Recompress, c.Compression = false, record.None
+					return nil
+				}
+				i := slices.Index(compressionNames(), s)
+				if i < 0 {
+					return fmt.Errorf("compression.type is %q: want producer, %s", s, strings.Join(compressionNames(), ", "))
+				}
+				c.Recompress, c.Compression = true, record.Codec(i)
+				return nil
+			}},
+		intKey("compression.zstd.level", "compression.zstd.level", "Level of zstd where compression.type is zstd.",
+			func(c *log.TopicConfig) *int32 { return &c.ZstdLevel }),
+		msKey("delete.retention.ms", "log.cleaner.delete.retention.ms", "How long a tombstone (a null value) is kept after the first compaction that saw it.", math.MaxInt64, maxInt64Text,
+			func(c *log.TopicConfig) *time.Duration { return &c.DeleteRetention }),
+		withoutKey("file.delete.delay.ms", "log.segment.delete.delay.ms", kmsg.ConfigTypeLong, "60000", anyInt, "a deleted segment's file goes when its last reader is done."),
 		{name: "flush.messages", brokerName: "log.flush.interval.messages", typ: kmsg.ConfigTypeLong, doc: "Sync after this many records.",
 			get: func(c *log.TopicConfig) string {
 				if c.FlushMessages == 0 {
@@ -125,13 +166,14 @@ func topicConfigKeys() []topicConfigKey {
 			}},
 		msKey("flush.ms", "log.flush.interval.ms", "Sync at the latest this long after an append.", 0, maxInt64Text,
 			func(c *log.TopicConfig) *time.Duration { return &c.FlushAge }),
-		idleKey("follower.replication.throttled.replicas", "", kmsg.ConfigTypeList, "", "There is one broker."),
+		withoutKey("follower.replication.throttled.replicas", "", kmsg.ConfigTypeList, "", anyText, "there is one replica."),
 		intKey("index.interval.bytes", "log.index.interval.bytes", "Bytes between entries of the sparse indexes.",
 			func(c *log.TopicConfig) *int32 { return &c.IndexInterval }),
-		idleKey("leader.replication.throttled.replicas", "", kmsg.ConfigTypeList, "", "There is one broker."),
-		idleKey("local.retention.bytes", "log.local.retention.bytes", kmsg.ConfigTypeLong, "-2", "There is no tiered storage."),
-		idleKey("local.retention.ms", "log.local.retention.ms", kmsg.ConfigTypeLong, "-2", "There is no tiered storage."),
-		idleKey("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", kmsg.ConfigTypeLong, maxInt64Text, "Compaction is not there yet."),
+		withoutKey("leader.replication.throttled.replicas", "", kmsg.ConfigTypeList, "", anyText, "there is one replica."),
+		withoutKey("local.retention.bytes", "log.local.retention.bytes", kmsg.ConfigTypeLong, "-2", anyInt, "there is no tiered storage."),
+		withoutKey("local.retention.ms", "log.local.retention.ms", kmsg.ConfigTypeLong, "-2", anyInt, "there is no tiered storage."),
+		msKey("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", "Records older than this are compacted whatever the dirty ratio.", 0, maxInt64Text,
+			func(c *log.TopicConfig) *time.Duration { return &c.MaxCompactionLag }),
 		intKey("max.message.bytes", "message.max.bytes", "Largest record batch.",
 			func(c *log.TopicConfig) *int32 { return &c.MaxMessageBytes }),
 		msKey("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", "How far ahead of the broker's clock a record may be.", -1, maxInt64Text,
@@ -156,31 +198,35 @@ func topicConfigKeys() []topicConfigKey {
 				}
 				return nil
 			}},
-		idleKey("min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", kmsg.ConfigTypeDouble, "0.5", "Compaction is not there yet."),
-		idleKey("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", kmsg.ConfigTypeLong, "0", "Compaction is not there yet."),
-		{name: "min.insync.replicas", brokerName: "min.insync.replicas", topicOnly: true, typ: kmsg.ConfigTypeInt,
-			doc: "Replicas that must have a record before acks=all is answered. There is one: with more, acks=all is refused.",
-			get: func(c *log.TopicConfig) string { return strconv.Itoa(int(c.MinInsyncReplicas)) },
+		{name: "min.cleanable.dirty.ratio", brokerName: "log.cleaner.min.cleanable.ratio", typ: kmsg.ConfigTypeDouble,
+			doc: "A log is compacted when so much of it was not compacted yet.",
+			get: func(c *log.TopicConfig) string { return javaDouble(c.MinDirtyRatio) },
 			set: func(c *log.TopicConfig, s string) error {
-				n, err := strconv.ParseInt(s, 10, 32)
-				if err != nil || n < 1 {
-					return fmt.Errorf("min.insync.replicas is %q: want a whole number, 1 or more", s)
+				v, err := strconv.ParseFloat(s, 64)
+				if err != nil || !(v >= 0 && v <= 1) {
+					return fmt.Errorf("min.cleanable.dirty.ratio is %q: want a number from 0 to 1", s)
 				}
-				c.MinInsyncReplicas = int32(n)
+				c.MinDirtyRatio = v
 				return nil
 			}},
-		idleKey("preallocate", "log.preallocate", kmsg.ConfigTypeBoolean, "false", "Segments grow as they are written."),
-		idleKey("remote.log.copy.disable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage."),
-		idleKey("remote.log.delete.on.disable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage."),
-		idleKey("remote.storage.enable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage."),
+		msKey("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", "Records younger than this are not compacted.", math.MaxInt64, maxInt64Text,
+			func(c *log.TopicConfig) *time.Duration { return &c.MinCompactionLag }),
+		topicOnly(intKey("min.insync.replicas", "min.insync.replicas", "Replicas that must have a record before acks=all is answered. There is one: with 2 or more such a Produce gets NOT_ENOUGH_REPLICAS.",
+			func(c *log.TopicConfig) *int32 { return &c.MinInsyncReplicas })),
+		topicOnly(onlyKey("preallocate", "log.preallocate", kmsg.ConfigTypeBoolean, "false", "Files grow as they are written.")),
+		topicOnly(onlyKey("remote.log.copy.disable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage.")),
+		topicOnly(onlyKey("remote.log.delete.on.disable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage.")),
+		topicOnly(onlyKey("remote.storage.enable", "", kmsg.ConfigTypeBoolean, "false", "There is no tiered storage.")),
 		intKey("retention.bytes", "log.retention.bytes", "Bytes kept of each partition; -1 for no limit.",
 			func(c *log.TopicConfig) *int64 { return &c.RetentionBytes }),
 		msKey("retention.ms", "log.retention.ms", "How long records are kept; -1 for no limit.", -1, "-1",
 			func(c *log.TopicConfig) *time.Duration { return &c.RetentionAge }),
 		intKey("segment.bytes", "log.segment.bytes", "Largest segment file.",
 			func(c *log.TopicConfig) *int64 { return &c.SegmentBytes }),
-		idleKey("segment.index.bytes", "log.index.size.max.bytes", kmsg.ConfigTypeInt, "10485760", "An index is as large as its segment needs."),
-		idleKey("segment.jitter.ms", "log.roll.jitter.ms", kmsg.ConfigTypeLong, "0", "Segments of a time are rolled without a jitter."),
+		intKey("segment.index.bytes", "log.index.size.max.bytes", "A segment is rolled when its offset index has this size.",
+			func(c *log.TopicConfig) *int32 { return &c.IndexBytes }),
+		msKey("segment.jitter.ms", "log.roll.jitter.ms", "Segments are rolled up to so much before segment.ms, at random.", math.MaxInt64, "",
+			func(c *log.TopicConfig) *time.Duration { return &c.SegmentJitter }),
 		msKey("segment.ms", "log.roll.ms", "Longest time that the records of a segment span.", 0, "",
 			func(c *log.TopicConfig) *time.Duration { return &c.SegmentAge }),
 		{name: "sluice.sync.acks", brokerName: "sluice.sync.acks", typ: kmsg.ConfigTypeBoolean,
@@ -194,8 +240,65 @@ func topicConfigKeys() []topicConfigKey {
 				c.SyncAcks = v
 				return nil
 			}},
-		idleKey("unclean.leader.election.enable", "unclean.leader.election.enable", kmsg.ConfigTypeBoolean, "false", "There is one broker, so the leader never changes."),
+		withoutKey("unclean.leader.election.enable", "unclean.leader.election.enable", kmsg.ConfigTypeBoolean, "false", anyBool, "there is one replica."),
 	}
+}
+
+// compressionNames are the values of compression.type, by codec.
+func compressionNames() []string { return []string{"uncompressed", "gzip", "snappy", "lz4", "zstd"} }
+
+// javaDouble writes a number as Java does.
+func javaDouble(v float64) string {
+	s := strconv.FormatFloat(v, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
+}
+
+// topicOnly keeps a setting's default out of the broker's properties.
+func topicOnly(k topicConfigKey) topicConfigKey {
+	k.topicOnly = true
+	return k
+}
+
+// withoutKey is a setting that tools write and that has nothing to say here,
+// whatever its value. It is kept and shown.
+func withoutKey(name, brokerName string, typ kmsg.ConfigType, value string, check func(string) error, why string) topicConfigKey {
+	return topicConfigKey{name: name, brokerName: brokerName, topicOnly: true, typ: typ, doc: "Without effect: " + why,
+		get: func(c *log.TopicConfig) string {
+			if v, ok := c.Without[name]; ok {
+				return v
+			}
+			return value
+		},
+		set: func(c *log.TopicConfig, s string) error {
+			if err := check(s); err != nil {
+				return fmt.Errorf("%s is %q: %w", name, s, err)
+			}
+			c.Without = maps.Clone(c.Without)
+			if c.Without == nil {
+				c.Without = map[string]string{}
+			}
+			c.Without[name] = s
+			return nil
+		}}
+}
+
+func anyText(string) error { return nil }
+
+func anyInt(s string) error {
+	if _, err := strconv.ParseInt(s, 10, 64); err != nil {
+		return errors.New("want a whole number")
+	}
+	return nil
+}
+
+func anyBool(s string) error {
+	if s != "true" && s != "false" {
+		return errors.New("want true or false")
+	}
+	return nil
 }
 
 // setTopicConfig changes one setting by its Kafka name.

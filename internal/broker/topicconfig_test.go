@@ -68,10 +68,28 @@ func TestTopicConfigNames(t *testing.T) {
 			t.Errorf("%s does not take its own value %q: %v", k.name, v, err)
 		}
 	}
-	for name, value := range map[string]string{"cleanup.policy": "compact", "remote.storage.enable": "true", "min.insync.replicas": "0",
-		"compression.type": "gzip", "unclean.leader.election.enable": "true", "message.format.version": "3.0"} {
+	for name, value := range map[string]string{"cleanup.policy": "keep", "remote.storage.enable": "true", "min.cleanable.dirty.ratio": "2",
+		"compression.type": "brotli", "unclean.leader.election.enable": "perhaps", "message.format.version": "3.0", "file.delete.delay.ms": "soon"} {
 		if err := setTopicConfig(&c, name, value); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: %v: want an error with the name", name, value, err)
+		}
+	}
+}
+
+// TestTopicConfigTogether: what each setting allows may be wrong together.
+func TestTopicConfigTogether(t *testing.T) {
+	for _, own := range []map[string]string{
+		{"min.insync.replicas": "0"}, {"compression.gzip.level": "10"}, {"compression.lz4.level": "18"}, {"compression.zstd.level": "23"},
+		{"min.compaction.lag.ms": "1000", "max.compaction.lag.ms": "999"}, {"segment.index.bytes": "3"},
+	} {
+		if _, err := applyTopicConfigs(log.DefaultTopicConfig(), own); err == nil {
+			t.Errorf("%v is taken", own)
+		}
+	}
+	for _, policy := range []string{"compact", "delete", "compact,delete"} {
+		c, err := applyTopicConfigs(log.DefaultTopicConfig(), map[string]string{"cleanup.policy": policy})
+		if err != nil || c.Compact != strings.Contains(policy, "compact") || c.KeepExpired == strings.Contains(policy, "delete") {
+			t.Errorf("%s: %+v, %v", policy, c, err)
 		}
 	}
 }

@@ -30,6 +30,9 @@ import (
 // write it.
 const groupTopic = "__consumer_offsets"
 
+// maxOpening is how many batches are decompressed at a time, over all topics.
+const maxOpening = 4
+
 // leaderEpoch is that of every partition: there is one broker, so the leader
 // never changes.
 const leaderEpoch = 0
@@ -84,6 +87,7 @@ type topics struct {
 	dir      *dataDir
 	defaults atomic.Pointer[log.TopicConfig]
 	maxParts int
+	opening  chan struct{} // batches that are decompressed at a time
 	repair   bool
 	logger   *slog.Logger
 	synced   func(time.Duration)
@@ -111,7 +115,7 @@ type storedTopic struct {
 }
 
 func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg *Config, synced func(time.Duration)) (*topics, error) {
-	ts := &topics{dir: dir, synced: synced, maxParts: cfg.MaxPartitions, repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
+	ts := &topics{dir: dir, synced: synced, maxParts: cfg.MaxPartitions, opening: make(chan struct{}, maxOpening), repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
 	ts.defaults.Store(&defaults)
 	var st storedTopics
 	if _, err := readJSON(dir.file(topicsFile), &st); err != nil {
@@ -301,7 +305,7 @@ func (ts *topics) openPart(ctx context.Context, t *topic, id int32, cfg log.Topi
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.name, id, err)
 	}
-	p, err := partition.Open(ctx, partition.Options{Topic: t.name, ID: id, Log: l, Config: cfg, FS: ts.dir.fs, Dir: dir, Logger: logger})
+	p, err := partition.Open(ctx, partition.Options{Topic: t.name, ID: id, Log: l, Config: cfg, FS: ts.dir.fs, Dir: dir, Logger: logger, Opening: ts.opening})
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s-%d: %w", t.name, id, err)
 	}

@@ -1,9 +1,12 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/sluice-data/sluice/internal/broker/record"
 )
 
 // TimestampType is message.timestamp.type.
@@ -32,6 +35,23 @@ type TopicConfig struct {
 	// then see synced records only. It has no Kafka name (flush.messages=1 comes close, at one fsync for each append).
 	SyncAcks bool
 
+	Compact          bool          // cleanup.policy has compact: the latest record of each key is kept
+	KeepExpired      bool          // cleanup.policy has no delete: retention does not apply
+	DeleteRetention  time.Duration // delete.retention.ms: how long a tombstone is kept after the first compaction
+	MinCompactionLag time.Duration // min.compaction.lag.ms: younger records are not compacted
+	MaxCompactionLag time.Duration // max.compaction.lag.ms: older ones are compacted whatever the ratio; 0 for no limit
+	MinDirtyRatio    float64       // min.cleanable.dirty.ratio: compact when so much of the log is new
+
+	Compression   record.Codec  // compression.type: what batches are brought to, if Recompress
+	Recompress    bool          // compression.type is not producer
+	GzipLevel     int32         // compression.gzip.level
+	LZ4Level      int32         // compression.lz4.level
+	ZstdLevel     int32         // compression.zstd.level
+	SegmentJitter time.Duration // segment.jitter.ms: segments are rolled up to so much earlier
+	IndexBytes    int32         // segment.index.bytes: a segment is rolled when its offset index has this size
+	// Without are settings that say nothing on one machine; what was set is shown. Never changed in place.
+	Without map[string]string
+
 	TimestampType      TimestampType // message.timestamp.type
 	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms: negative for no limit
 	TimestampAfterMax  time.Duration // message.timestamp.after.max.ms: negative for no limit
@@ -47,6 +67,12 @@ func DefaultTopicConfig() TopicConfig {
 		MaxMessageBytes:    1048588,
 		IndexInterval:      4096,
 		MinInsyncReplicas:  1,
+		DeleteRetention:    24 * time.Hour,
+		MinDirtyRatio:      0.5,
+		GzipLevel:          -1,
+		LZ4Level:           9,
+		ZstdLevel:          3,
+		IndexBytes:         10 << 20,
 		TimestampBeforeMax: -1,
 		TimestampAfterMax:  time.Hour,
 	}
@@ -69,8 +95,43 @@ func (c TopicConfig) Validate() error {
 		return fmt.Errorf("flush.messages is %d: want 1 or more, or 0 to leave it to the operating system", c.FlushMessages)
 	case c.FlushAge < 0:
 		return fmt.Errorf("flush.ms is %v: want a time, or 0 to leave it to the operating system", c.FlushAge)
+	case c.MinInsyncReplicas < 1:
+		return fmt.Errorf("min.insync.replicas is %d: want 1 or more", c.MinInsyncReplicas)
+	case c.MinDirtyRatio < 0 || c.MinDirtyRatio > 1:
+		return fmt.Errorf("min.cleanable.dirty.ratio is %v: want 0 to 1", c.MinDirtyRatio)
+	case c.DeleteRetention < 0 || c.MinCompactionLag < 0 || c.MaxCompactionLag < 0:
+		return errors.New("a time of the compaction is negative")
+	case c.MaxCompactionLag > 0 && c.MaxCompactionLag < c.MinCompactionLag:
+		return fmt.Errorf("max.compaction.lag.ms (%d) is less than min.compaction.lag.ms (%d)", c.MaxCompactionLag.Milliseconds(), c.MinCompactionLag.Milliseconds())
+	case c.GzipLevel != -1 && (c.GzipLevel < 1 || c.GzipLevel > 9):
+		return fmt.Errorf("compression.gzip.level is %d: want 1 to 9, or -1", c.GzipLevel)
+	case c.LZ4Level < 1 || c.LZ4Level > 17:
+		return fmt.Errorf("compression.lz4.level is %d: want 1 to 17", c.LZ4Level)
+	case c.ZstdLevel < -131072 || c.ZstdLevel > 22:
+		return fmt.Errorf("compression.zstd.level is %d: want -131072 to 22", c.ZstdLevel)
+	case c.SegmentJitter < 0:
+		return fmt.Errorf("segment.jitter.ms is %v: want 0 or more", c.SegmentJitter)
+	case c.IndexBytes < 4:
+		return fmt.Errorf("segment.index.bytes is %d: want 4 or more", c.IndexBytes)
 	case c.TimestampType > LogAppendTime:
 		return fmt.Errorf("message.timestamp.type is %d: want CreateTime or LogAppendTime", c.TimestampType)
 	}
 	return nil
+}
+
+// CompressionOf is what a batch in codec c is brought to; false when it stays as it is.
+func (c *TopicConfig) CompressionOf(codec record.Codec) (record.Compression, bool) {
+	if !c.Recompress || codec == c.Compression {
+		return record.Compression{}, false
+	}
+	r := record.Compression{Codec: c.Compression}
+	switch c.Compression {
+	case record.Gzip:
+		r.Level = int(max(c.GzipLevel, 0))
+	case record.LZ4:
+		r.Level = int(c.LZ4Level)
+	case record.Zstd:
+		r.Level = int(c.ZstdLevel)
+	}
+	return r, true
 }

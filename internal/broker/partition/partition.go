@@ -39,18 +39,21 @@ type Options struct {
 	LeaderEpoch int32
 	// ProducerExpiry forgets idempotent producers that were silent so long (producer.id.expiration.ms). 0: one day.
 	ProducerExpiry time.Duration
+	// Opening bounds how many batches are decompressed at a time, over all partitions that share it; nil: no bound.
+	Opening chan struct{}
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
 
 // Partition is one partition. All methods may be called concurrently.
 type Partition struct {
-	log    log.Log
-	fs     vfs.FS
-	dir    string
-	logger *slog.Logger
-	expiry time.Duration
-	now    func() time.Time
+	log     log.Log
+	fs      vfs.FS
+	dir     string
+	logger  *slog.Logger
+	expiry  time.Duration
+	now     func() time.Time
+	opening chan struct{}
 
 	mu        sync.Mutex // order of appends; held while the log is written, never during a sync
 	cfg       log.TopicConfig
@@ -61,21 +64,27 @@ type Partition struct {
 	closed    bool
 
 	tickMu sync.Mutex // one Tick or Close at a time; taken before mu
+	// compactMu is held by Compact and by Close, which ends a compaction first. It is taken before tickMu.
+	compactMu   sync.Mutex
+	stopCompact context.CancelFunc
+	closing     context.Context
 }
 
 // Open rebuilds the producer state (latest snapshot, then the log's tail) and returns the partition.
 // If it fails the log is closed.
 func Open(ctx context.Context, o Options) (*Partition, error) {
 	p := &Partition{
-		log:    o.Log,
-		fs:     o.FS,
-		dir:    o.Dir,
-		logger: cmp.Or(o.Logger, slog.Default()).With("partition", o.Topic+"-"+strconv.Itoa(int(o.ID))),
-		expiry: cmp.Or(o.ProducerExpiry, 24*time.Hour),
-		now:    o.Now,
-		cfg:    o.Config,
-		epoch:  o.LeaderEpoch,
+		log:     o.Log,
+		fs:      o.FS,
+		dir:     o.Dir,
+		logger:  cmp.Or(o.Logger, slog.Default()).With("partition", o.Topic+"-"+strconv.Itoa(int(o.ID))),
+		expiry:  cmp.Or(o.ProducerExpiry, 24*time.Hour),
+		now:     o.Now,
+		opening: o.Opening,
+		cfg:     o.Config,
+		epoch:   o.LeaderEpoch,
 	}
+	p.closing, p.stopCompact = context.WithCancel(context.WithoutCancel(ctx))
 	if p.fs == nil {
 		p.fs = vfs.OS{}
 	}
@@ -95,14 +104,15 @@ func Open(ctx context.Context, o Options) (*Partition, error) {
 // Offline is a Partition over files that are damaged: whatever needs them fails with ErrStorage and reason.
 func Offline(o Options, reason error, bytes int64) *Partition {
 	return &Partition{
-		log:       &log.Offline{Reason: reason, Bytes: bytes},
-		fs:        o.FS,
-		dir:       o.Dir,
-		logger:    cmp.Or(o.Logger, slog.Default()),
-		now:       time.Now,
-		cfg:       o.Config,
-		producers: producers{},
-		snapshot:  0, // what Offsets says: Close leaves those on disk alone
+		log:         &log.Offline{Reason: reason, Bytes: bytes},
+		fs:          o.FS,
+		dir:         o.Dir,
+		logger:      cmp.Or(o.Logger, slog.Default()),
+		now:         time.Now,
+		cfg:         o.Config,
+		producers:   producers{},
+		stopCompact: func() {},
+		snapshot:    0, // what Offsets says: Close leaves those on disk alone
 	}
 }
 
@@ -202,6 +212,11 @@ func (p *Partition) AppendAsync(ctx context.Context, records []byte, o AppendOpt
 	if err != nil {
 		return Appended{}, log.Pending{}, err
 	}
+	if o.Origin == log.OriginClient && (cfg.Compact || cfg.Recompress) {
+		if records, err = p.transform(ctx, records, &c.first, &cfg); err != nil {
+			return Appended{}, log.Pending{}, err
+		}
+	}
 	h := &c.first
 	a := Appended{AppendTime: -1, Records: c.records, Bytes: len(records)}
 	if cfg.TimestampType == log.LogAppendTime {
@@ -250,7 +265,7 @@ func (p *Partition) AppendGroup(ctx context.Context, batches [][]byte, buf []byt
 	p.mu.Lock()
 	cfg := p.cfg
 	p.mu.Unlock()
-	if cfg.SyncAcks || cfg.FlushMessages > 0 {
+	if cfg.SyncAcks || cfg.FlushMessages > 0 || cfg.Compact || cfg.Recompress {
 		return ErrNoGroup
 	}
 	var heads [MaxGroup]record.Header
@@ -420,6 +435,9 @@ func (p *Partition) upkeep(now time.Time) (cfg log.TopicConfig, err error) {
 // retain deletes the oldest extents that are too old or too much. The one being written goes too when all its records
 // are too old, as in Kafka.
 func (p *Partition) retain(ctx context.Context, c *log.TopicConfig, now time.Time) (freed int64, err error) {
+	if c.KeepExpired {
+		return 0, nil
+	}
 	high := p.log.Offsets().High
 	ext := p.log.Extents()
 	total := int64(0)
@@ -482,6 +500,9 @@ func (p *Partition) Producers() []Producer {
 
 // Close writes a snapshot of the producer state and closes the log. A second Close does nothing.
 func (p *Partition) Close() error {
+	p.stopCompact()
+	p.compactMu.Lock()
+	defer p.compactMu.Unlock()
 	p.tickMu.Lock()
 	defer p.tickMu.Unlock()
 	p.mu.Lock()

@@ -194,7 +194,11 @@ func SetMaxTimestamp(batch []byte, ts int64, logAppendTime bool) {
 	}
 	be.PutUint16(batch[posAttributes:], attrs)
 	be.PutUint64(batch[posMaxTimestamp:], uint64(ts))
-	be.PutUint32(batch[posCRC:], crc32.Checksum(batch[posAttributes:], castagnoli))
+	putCRC(batch)
+}
+
+func putCRC(batch []byte) {
+	binary.BigEndian.PutUint32(batch[posCRC:], crc32.Checksum(batch[posAttributes:], castagnoli))
 }
 
 // Put writes h as the header of batch, whose records follow it already: length and CRC are computed from batch, magic is

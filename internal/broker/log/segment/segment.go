@@ -1,7 +1,7 @@
 // Package segment keeps a partition as append-only segment files in a directory: Kafka's record batches as they came,
 // with sparse indexes that can be rebuilt from them. docs/segment-log.md gives the format byte by byte.
 //
-// Locks, in the order in which they may be taken: passMu (syncs, deletions, the state file), appendMu (one append at a
+// Locks, in the order in which they may be taken: compactMu (one compaction at a time), passMu (syncs, deletions, the state file), appendMu (one append at a
 // time), mu (what readers see; never held during I/O), sync.mu.
 package segment
 
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,9 @@ type Log struct {
 	epochsSaved bool
 	openedClean bool // set while opening only
 
+	compactMu sync.Mutex // one compaction at a time; before passMu
+	cleaned   cleaned    // under compactMu
+
 	sync  syncState
 	timer *time.Timer // flush.ms; under appendMu
 	armed bool        // the timer runs; under appendMu
@@ -103,6 +107,7 @@ type segment struct {
 	maxTS   int64 // largest record timestamp, or -1
 	firstTS int64 // largest timestamp of the first batch, or -1
 	created int64 // milliseconds since 1970
+	jitter  int64 // milliseconds that it is rolled before segment.ms
 	changed int64 // time of the last append, likewise
 	touched int64 // when this process last wrote to the file, likewise
 
@@ -114,13 +119,14 @@ type segment struct {
 
 // view is what a reader keeps of a segment after it let go of the lock. It holds a reference to the file.
 type view struct {
-	seg   *segment
-	base  int64
-	file  *seglog.File
-	find  searcher
-	size  int64
-	next  int64
-	maxTS int64
+	seg     *segment
+	base    int64
+	file    *seglog.File
+	find    searcher
+	size    int64
+	next    int64
+	maxTS   int64
+	firstTS int64
 	// changed is the time of the last append by this process, or of the opening.
 	changed time.Time
 }
@@ -130,7 +136,7 @@ func (s *segment) view() view {
 	if !s.file.Acquire() {
 		panic("segment: a listed segment has no reference")
 	}
-	v := view{seg: s, base: s.base, file: s.file, size: s.size, next: s.next, maxTS: s.maxTS, changed: time.UnixMilli(s.touched)}
+	v := view{seg: s, base: s.base, file: s.file, size: s.size, next: s.next, maxTS: s.maxTS, firstTS: s.firstTS, changed: time.UnixMilli(s.touched)}
 	if s.mem != nil {
 		v.find = memSearcher{s.mem.pos, s.mem.times}
 	} else {
@@ -254,8 +260,10 @@ func (l *Log) full(cfg *log.TopicConfig, n, next, now int64) string {
 	switch {
 	case s.size+n > min(cfg.SegmentBytes, maxPosition):
 		return "size"
-	case age > cfg.SegmentAge.Milliseconds():
+	case age > cfg.SegmentAge.Milliseconds()-s.jitter:
 		return "age"
+	case int64(len(s.mem.pos)+1)*posEntrySize > int64(cfg.IndexBytes):
+		return "index"
 	case next-1-s.base > maxRelative:
 		return "offsets"
 	}
@@ -270,6 +278,9 @@ func (l *Log) roll(now int64, why string) error {
 		return fmt.Errorf("roll segment: %w", err)
 	}
 	s := &segment{base: base, file: file, mem: &index{}, next: base, maxTS: -1, firstTS: -1, created: now}
+	if j := min(l.cfg.SegmentJitter, l.cfg.SegmentAge).Milliseconds(); j > 0 {
+		s.jitter = rand.Int64N(j)
+	}
 	l.mu.Lock()
 	l.segs = append(l.segs[:len(l.segs):len(l.segs)], s)
 	l.mu.Unlock()

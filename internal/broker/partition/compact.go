@@ -1,0 +1,102 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sluice-data/sluice/internal/broker/log"
+	"github.com/sluice-data/sluice/internal/broker/record"
+)
+
+// maxOpened bounds a decompressed batch: a few KiB can claim to be gigabytes.
+func maxOpened(c *log.TopicConfig) int64 { return max(32*int64(c.MaxMessageBytes), 16<<20) }
+
+// transform looks into a client's batch where the topic's settings ask for it: a compacted topic takes no records without
+// a key, and compression.type may want another codec. It returns the batch to store. first is its header, as validated.
+func (p *Partition) transform(ctx context.Context, batch []byte, first *record.Header, c *log.TopicConfig) ([]byte, error) {
+	target, change := c.CompressionOf(first.Codec())
+	if !change && !c.Compact {
+		return batch, nil
+	}
+	if p.opening != nil && first.Codec() != record.None {
+		select {
+		case p.opening <- struct{}{}:
+			defer func() { <-p.opening }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	fail := func(err error) ([]byte, error) {
+		if errors.Is(err, record.ErrTooLarge) {
+			return nil, fmt.Errorf("%w: %w (it must be opened for cleanup.policy or compression.type)", log.ErrMessageTooLarge, err)
+		}
+		return nil, fmt.Errorf("%w: %w", log.ErrInvalidRecord, err)
+	}
+	o, _, err := record.Open(batch, nil, maxOpened(c))
+	if err != nil {
+		return fail(err)
+	}
+	if c.Compact {
+		keyless := int64(-1)
+		err := o.Each(func(v record.View) bool {
+			if v.Key == nil {
+				keyless = v.Offset
+			}
+			return keyless < 0
+		})
+		if err != nil {
+			return fail(err)
+		}
+		if keyless >= 0 {
+			return nil, fmt.Errorf("%w: record %d has no key, and the topic is compacted", log.ErrInvalidRecord, keyless)
+		}
+	}
+	if !change {
+		return batch, nil
+	}
+	out, _, err := o.Rewrite(nil, target, nil)
+	if err != nil {
+		return fail(err)
+	}
+	if len(out) > int(c.MaxMessageBytes) {
+		return nil, fmt.Errorf("%w: record batch of %d bytes after compression.type was applied, max.message.bytes is %d", log.ErrMessageTooLarge, len(out), c.MaxMessageBytes)
+	}
+	if int64(len(out)) > c.SegmentBytes {
+		return nil, fmt.Errorf("%w: %d bytes, segment.bytes is %d", log.ErrBatchTooLarge, len(out), c.SegmentBytes)
+	}
+	if *first, err = record.ParseHeader(out); err != nil {
+		return fail(err)
+	}
+	return out, nil
+}
+
+// Compact compacts the log if the topic asks for it, there is enough to do, and the store can. It returns what was done.
+// Close ends it early.
+func (p *Partition) Compact(ctx context.Context) (log.Compacted, error) {
+	p.compactMu.Lock()
+	defer p.compactMu.Unlock()
+	p.mu.Lock()
+	cfg, closed := p.cfg, p.closed
+	p.mu.Unlock()
+	c, ok := p.log.(log.Compactor)
+	if closed || !cfg.Compact || !ok {
+		return log.Compacted{}, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.closing, cancel)()
+	return c.Compact(ctx, log.CompactOptions{
+		Now: p.now(), MinLag: cfg.MinCompactionLag, MaxLag: cfg.MaxCompactionLag, MinDirtyRatio: cfg.MinDirtyRatio,
+		DeleteRetention: cfg.DeleteRetention, MaxOpened: maxOpened(&cfg), Compression: cfg.CompressionOf,
+		KeepEmpty: p.lastOfProducer,
+	})
+}
+
+// lastOfProducer says whether a batch is the last one of its producer, whose sequence number must not be lost.
+func (p *Partition) lastOfProducer(h *record.Header) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := p.producers[h.ProducerID]
+	return x != nil && x.n > 0 && x.batches[x.n-1].last <= h.LastOffset()
+}
