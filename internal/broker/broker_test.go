@@ -312,7 +312,7 @@ func TestTopicsAndConfigs(t *testing.T) {
 		{"zero", 0, 1, nil, kerr.InvalidPartitions},
 		{"huge", 1 << 30, 1, nil, kerr.PolicyViolation},
 		{"three", 1, 3, nil, kerr.InvalidReplicationFactor},
-		{"c1", 1, 1, map[string]*string{"cleanup.policy": str("compact")}, kerr.InvalidConfig},
+		{"c1", 1, 1, map[string]*string{"cleanup.policy": str("keep")}, kerr.InvalidConfig},
 		{"c2", 1, 1, map[string]*string{"no.such.thing": str("1")}, kerr.InvalidConfig},
 		{"c3", 1, 1, map[string]*string{"retention.ms": str("soon")}, kerr.InvalidConfig},
 		{groupTopic, 1, 1, nil, kerr.InvalidTopicException},
