@@ -158,6 +158,10 @@ func (b *Broker) produceTarget(p *wire.ProduceRequest, pt *wire.ProduceTopic) (*
 func (b *Broker) produceError(part *part, pp *wire.ProducePartition, err error) {
 	pp.ErrorCode, pp.ErrorMessage = log.KafkaCode(err), err.Error()
 	pp.BaseOffset, pp.LogAppendTime, pp.LogStart = -1, -1, -1
+	switch pp.ErrorCode {
+	case kerr.InvalidRecord.Code, kerr.InvalidTimestamp.Code, kerr.InvalidProducerEpoch.Code, kerr.OutOfOrderSequenceNumber.Code:
+		pp.LogStart = part.Offsets().Start // the partition was there and looked at it
+	}
 	if (errors.Is(err, log.ErrStorage) || pp.ErrorCode == -1) && b.metrics.storageErrors.allow() {
 		b.logger.Error("records could not be written", "topic", part.topic.name, "partition", part.id, "err", err)
 	}

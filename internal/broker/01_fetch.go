@@ -23,8 +23,8 @@ import (
 //   - MaxBytes is bounded by the broker's own limit, MaxWait by maxFetchWait.
 //   - Sessions (KIP-227): see fetchsession.go.
 //   - Record bytes go from the file to the socket.
-//   - There is one replica: followers, racks and preferred replicas of the
-//     request are not looked at, transactions do not exist, so the last stable
+//   - There is one replica: a follower's fetch is NOT_LEADER_OR_FOLLOWER; racks
+//     are not looked at, transactions do not exist, so the last stable
 //     offset is the high watermark.
 //
 // Version notes: v5 log start offset; v7 sessions; v9 leader epochs
@@ -61,6 +61,10 @@ type fetching struct {
 	part *part
 	code int16
 	res  log.ReadResult
+	// diverged says that the client's log went another way at end, and that
+	// it must cut its own before it reads on.
+	diverged bool
+	end      wire.EpochEnd
 }
 
 // begin looks at what is there now. What has to wait is in the outcome's later.
@@ -142,7 +146,7 @@ func (f *fetch) poll(ctx context.Context) (outcome, error) {
 
 func (f *fetch) answer() outcome {
 	resp := &wire.FetchResponse{Version: f.req.Version, SessionID: f.s.id}
-	f.s.respond(resp, f.parts)
+	f.s.respond(resp, f.parts, f.req.IsolationLevel == int8(log.ReadCommitted))
 	f.b.metrics.fetched(f.parts, f.r.api.stats)
 	f.s.mu.Unlock()
 	return outcome{msg: fetchMessage(f.r, resp), release: func() { releaseAll(f.parts) }}
@@ -169,12 +173,21 @@ func (b *Broker) readAll(req *kmsg.FetchRequest, parts []fetching) (size int64, 
 	iso := log.Isolation(req.IsolationLevel)
 	for i := range parts {
 		f := &parts[i]
-		f.res, f.code = log.ReadResult{}, 0
+		f.res, f.code, f.diverged = log.ReadResult{}, 0, false
 		f.part, f.code = f.want.find(b.topics)
-		if f.code == 0 {
+		switch {
+		case f.code != 0:
+		case req.ReplicaID >= 0 || req.ReplicaState.ID >= 0:
+			f.code = kerr.NotLeaderForPartition.Code // there are no followers
+		default:
 			f.code = checkEpoch(f.want.epoch)
 		}
-		if f.code == 0 {
+		if f.code == 0 && f.want.fetched >= 0 {
+			f.compareEpochs()
+		}
+		if f.diverged {
+			f.res.Offsets = f.part.Offsets()
+		} else if f.code == 0 {
 			res, err := f.part.Read(log.ReadReq{
 				Offset:    f.want.offset,
 				MaxBytes:  int(max(min(limit-size, int64(f.want.maxBytes)), 0)),
@@ -193,9 +206,25 @@ func (b *Broker) readAll(req *kmsg.FetchRequest, parts []fetching) (size int64, 
 				done = done || res.Next < res.Offsets.High
 			}
 		}
-		done = done || f.code != 0
+		done = done || f.code != 0 || f.diverged
 	}
 	return size, done
+}
+
+// compareEpochs finds out whether the client's log is a part of ours: it says
+// of what epoch its last record is, and where that ended (KIP-320).
+func (f *fetching) compareEpochs() {
+	high := f.part.Offsets().High
+	end := wire.EpochEnd{Epoch: leaderEpoch, Offset: high}
+	if f.want.fetched != leaderEpoch {
+		end.Epoch, end.Offset = f.part.OffsetForLeaderEpoch(f.want.fetched)
+	}
+	switch {
+	case end.Epoch < 0 || f.want.fetched > leaderEpoch:
+		f.code = kerr.OffsetOutOfRange.Code
+	case end.Epoch < f.want.fetched || end.Offset < f.want.offset:
+		f.diverged, f.end = true, end
+	}
 }
 
 // checkEpoch compares the leader epoch that a client knows, -1 for none.

@@ -8,11 +8,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ListOffsets: v1-10
+// ListOffsets: v1-11
 //
 // Special timestamps: -2 log start, -1 end, -3 the record with the largest
 // timestamp (v7, KIP-734), -4 local log start (v8, KIP-405; the same as -2
-// here), -5 last tiered offset (v9; nothing is tiered, so -1). Others below 0,
+// here), -5 last tiered offset (v9, KIP-1005) and -6 the first that is not
+// tiered yet (v11, KIP-1023): nothing is tiered, so -1. Others below 0,
 // or one below the version that brought it, are UNSUPPORTED_VERSION. A
 // partition named twice is INVALID_REQUEST.
 //
@@ -52,7 +53,7 @@ func handleListOffsets(ctx context.Context, b *Broker, r *request, kreq kmsg.Req
 }
 
 func (b *Broker) listOffset(ctx context.Context, req *kmsg.ListOffsetsRequest, t *topic, rp *kmsg.ListOffsetsRequestTopicPartition, sp *kmsg.ListOffsetsResponseTopicPartition) {
-	needs := map[int64]int16{-1: 1, -2: 1, -3: 7, -4: 8, -5: 9}
+	needs := map[int64]int16{-1: 1, -2: 1, -3: 7, -4: 8, -5: 9, -6: 11}
 	if v, ok := needs[rp.Timestamp]; rp.Timestamp < 0 && (!ok || req.Version < v) {
 		sp.ErrorCode = kerr.UnsupportedVersion.Code
 		return
@@ -65,7 +66,7 @@ func (b *Broker) listOffset(ctx context.Context, req *kmsg.ListOffsetsRequest, t
 		sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 		return
 	}
-	if sp.ErrorCode = checkEpoch(rp.CurrentLeaderEpoch); sp.ErrorCode != 0 || rp.Timestamp == -5 {
+	if sp.ErrorCode = checkEpoch(rp.CurrentLeaderEpoch); sp.ErrorCode != 0 || rp.Timestamp == -5 || rp.Timestamp == -6 {
 		return // the defaults say that there is no such offset
 	}
 	if p.offline != nil { // said at the start

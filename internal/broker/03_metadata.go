@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,17 +17,39 @@ import (
 //     4, the request allow it, with the broker's number of partitions.
 //   - A partition whose files are damaged is LEADER_NOT_AVAILABLE with leader
 //     -1, and its replica is offline (v5).
-//   - Topics may be named by id (v10, KIP-516).
+//   - Topics may be named by id (KIP-516) from version 12; in versions 10 and
+//     11, which have the field, that is INVALID_REQUEST.
 //   - The address of the broker is that of the listener through which the
 //     client came: see conn.advertised.
 //
-// Version notes: v1 controller; v2 cluster id; v7 leader epochs; v8 to v10
-// authorised operations (there is no authorisation: not given); v9 flexible;
+// Version notes: v1 controller; v2 cluster id; v7 leader epochs; v8
+// authorised operations of topics, and to v10 of the cluster: all (see
+// operations.go); v9 flexible;
 // v13 top-level error, never set (KIP-1102).
 
 func handleMetadata(ctx context.Context, b *Broker, r *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.MetadataRequest)
 	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	if req.Version < 12 && slices.ContainsFunc(req.Topics, func(rt kmsg.MetadataRequestTopic) bool { return rt.TopicID != topicID{} }) {
+		for _, rt := range req.Topics {
+			mt := kmsg.NewMetadataResponseTopic()
+			mt.Topic, mt.TopicID, mt.ErrorCode = rt.Topic, rt.TopicID, kerr.InvalidRequest.Code
+			resp.Topics = append(resp.Topics, mt)
+		}
+		return resp, nil
+	}
+	if req.IncludeTopicAuthorizedOperations {
+		defer func() {
+			for i := range resp.Topics {
+				if resp.Topics[i].ErrorCode == 0 {
+					resp.Topics[i].AuthorizedOperations = topicOperations
+				}
+			}
+		}()
+	}
+	if req.IncludeClusterAuthorizedOperations && req.Version <= 10 {
+		resp.AuthorizedOperations = clusterOperations
+	}
 	host, port := r.conn.advertised()
 	mb := kmsg.NewMetadataResponseBroker()
 	mb.NodeID, mb.Host, mb.Port = b.cfg.NodeID, host, port

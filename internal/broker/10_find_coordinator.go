@@ -24,9 +24,14 @@ func handleFindCoordinator(_ context.Context, b *Broker, r *request, kreq kmsg.R
 		keys = []string{req.CoordinatorKey}
 	}
 	host, port := r.conn.advertised()
+	success := "" // Apache Kafka's messages without an error
+	if req.Version <= 3 {
+		success = "NONE"
+	}
 	for _, key := range keys {
 		sc := kmsg.NewFindCoordinatorResponseCoordinator()
 		sc.Key, sc.NodeID, sc.Host, sc.Port = key, b.cfg.NodeID, host, port
+		sc.ErrorMessage = &success
 		fail := func(e *kerr.Error, msg string) {
 			sc.ErrorCode, sc.ErrorMessage = e.Code, &msg
 			sc.NodeID, sc.Host, sc.Port = -1, "", -1

@@ -18,6 +18,10 @@ import (
 func handleHeartbeat(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.HeartbeatRequest)
 	resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+	if req.Group == "" { // which may have offsets, but no members
+		resp.ErrorCode = kerr.InvalidGroupID.Code
+		return resp, nil
+	}
 	e, err := b.groups.entry(req.Group, false)
 	switch {
 	case err != nil:

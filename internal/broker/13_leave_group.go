@@ -27,6 +27,10 @@ func handleLeaveGroup(_ context.Context, b *Broker, _ *request, kreq kmsg.Reques
 		}
 	}
 	codes := make([]int16, len(members))
+	if req.Group == "" { // which may have offsets, but no members
+		resp.ErrorCode = kerr.InvalidGroupID.Code
+		return resp, nil
+	}
 	e, err := b.groups.entry(req.Group, false)
 	switch {
 	case err != nil:

@@ -15,7 +15,7 @@ import (
 // GROUP_ID_NOT_FOUND from there (KIP-1043). A group that is named twice is
 // described once.
 //
-// Version notes: v3 authorised operations (not given); v4 instance ids; v5
+// Version notes: v3 authorised operations (all, see operations.go); v4 instance ids; v5
 // flexible.
 
 func handleDescribeGroups(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
@@ -39,6 +39,9 @@ func handleDescribeGroups(_ context.Context, b *Broker, _ *request, kreq kmsg.Re
 			e.mu.Unlock()
 		default:
 			e.describe(&sg)
+			if req.IncludeAuthorizedOperations {
+				sg.AuthorizedOperations = groupOperations
+			}
 			e.mu.Unlock()
 		}
 		sg.ErrorCode, sg.ErrorMessage = codeOf(err)

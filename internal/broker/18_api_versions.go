@@ -11,9 +11,9 @@ import (
 // ApiVersions: v0-4
 //
 // A version that we do not know is answered in version 0 with
-// UNSUPPORTED_VERSION and our ranges, so that the client can ask again
+// UNSUPPORTED_VERSION and our range, so that the client can ask again
 // (KIP-511). From version 3 the client says its name and version, which must
-// look like one. No features are announced: none exist here yet (KIP-584).
+// look like one, and is told the features in force (KIP-584, see features.go).
 
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
 
@@ -25,15 +25,19 @@ func handleAPIVersions(_ context.Context, b *Broker, r *request, kreq kmsg.Reque
 		return resp, nil
 	}
 	resp.ApiKeys = versionRanges()
+	b.announceFeatures(resp)
 	return resp, nil
 }
 
-// unsupportedAPIVersions answers an ApiVersions request of an unknown version.
-func unsupportedAPIVersions() kmsg.Response {
+// unsupportedAPIVersions answers an ApiVersions request of an unknown version,
+// as Apache Kafka does with the range of this one API.
+func unsupportedAPIVersions(a *api) kmsg.Response {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	resp.Version = 0
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
-	resp.ApiKeys = versionRanges()
+	k := kmsg.NewApiVersionsResponseApiKey()
+	k.ApiKey, k.MinVersion, k.MaxVersion = a.key, a.min, a.max
+	resp.ApiKeys = append(resp.ApiKeys, k)
 	return resp
 }
 

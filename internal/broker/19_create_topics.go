@@ -7,16 +7,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// CreateTopics: v0-7
+// CreateTopics: v2-7
 //
 // Rules:
 //   - The replication factor is 1, or -1 for the broker's choice; a manual
 //     assignment may name this broker only.
 //   - -1 partitions means the broker's num.partitions (v4, KIP-464).
 //   - Settings that are not honoured are INVALID_CONFIG: see topicconfig.go.
-//   - A topic named twice in one request is INVALID_REQUEST.
+//   - A topic named twice in one request is INVALID_REQUEST, once.
+//   - A dry run answers with an id as well, which nothing has.
 //
-// Version notes: v1 validate only, messages; v5 flexible, settings in the
+// Version notes: v5 flexible, settings in the
 // response (KIP-525); v7 topic ids.
 
 func handleCreateTopics(ctx context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
@@ -30,8 +31,12 @@ func handleCreateTopics(ctx context.Context, b *Broker, _ *request, kreq kmsg.Re
 		rt := &req.Topics[i]
 		st := kmsg.NewCreateTopicsResponseTopic()
 		st.Topic = rt.Topic
+		st.Configs = []kmsg.CreateTopicsResponseTopicConfig{} // not null, as Java's client wants it
 		if count[rt.Topic] > 1 {
 			st.ErrorCode, st.ErrorMessage = codeOf(apiErrorf(kerr.InvalidRequest, "topic %q is named %d times in one request", rt.Topic, count[rt.Topic]))
+			count[rt.Topic] = -1
+		} else if count[rt.Topic] < 0 {
+			continue
 		} else {
 			b.createTopic(ctx, rt, &st, req.ValidateOnly)
 		}
@@ -78,6 +83,7 @@ func (b *Broker) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTo
 		fail(err)
 		return
 	}
+	st.TopicID = newTopicID()
 	if t != nil {
 		st.TopicID = t.id
 	}

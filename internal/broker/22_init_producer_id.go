@@ -14,7 +14,8 @@ import (
 // InitProducerID: v0-5
 //
 // For idempotent producers only: every call gives a new id with epoch 0, as
-// in Apache Kafka. A transactional id is INVALID_REQUEST. Ids are never given
+// in Apache Kafka. A transactional id is INVALID_REQUEST, and so is an id
+// without an epoch or the other way round. Ids are never given
 // twice, not even after a crash: they are taken from blocks that are written
 // down before their first use.
 //
@@ -70,7 +71,7 @@ func handleInitProducerID(_ context.Context, b *Broker, _ *request, kreq kmsg.Re
 	req := kreq.(*kmsg.InitProducerIDRequest)
 	resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
-	if req.TransactionalID != nil {
+	if req.TransactionalID != nil || (req.ProducerID == -1) != (req.ProducerEpoch == -1) {
 		resp.ErrorCode = kerr.InvalidRequest.Code
 		return resp, nil
 	}

@@ -8,14 +8,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeConfigs: v0-4
+// DescribeConfigs: v1-4
 //
 // Topics (type 2): every setting of topicconfig.go. Brokers (type 4):
 // brokerconfig.go; the empty name means what was set for all brokers while
 // they run. Loggers (type 8): loggerconfig.go. Groups (type 32):
-// groupconfig.go. Others are INVALID_REQUEST.
+// groupconfig.go. Client metrics (16) are known and have none here;
+// others are INVALID_REQUEST. An empty list of names means all, as null does.
+// A resource named twice is answered once.
 //
-// Version notes: v1 synonyms; v3 types and documentation; v4 flexible.
+// Version notes: v3 types and documentation; v4 flexible.
 
 func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.DescribeConfigsRequest)
@@ -44,10 +46,14 @@ func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 			err = b.describeLoggers(rr, &sr)
 		case kmsg.ConfigResourceTypeGroupConfig:
 			err = b.groupConfigs.describe(rr, &sr, req)
+		case resourceClientMetrics:
+			// Nothing can be set, so nothing is.
 		default:
 			err = apiErrorf(kerr.InvalidRequest, "settings of resource type %d do not exist here", rr.ResourceType)
 		}
-		sr.ErrorCode, sr.ErrorMessage = codeOf(err)
+		if sr.ErrorCode, sr.ErrorMessage = codeOf(err); err == nil {
+			sr.ErrorMessage = new(string)
+		}
 		resp.Resources = append(resp.Resources, sr)
 	}
 	return resp, nil
@@ -56,11 +62,14 @@ func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, sr *kmsg.DescribeConfigsResponseResource, req *kmsg.DescribeConfigsRequest) error {
 	t := b.topics.byName(rr.ResourceName)
 	if t == nil {
+		if err := checkTopicName(rr.ResourceName); err != nil {
+			return apiErrorf(kerr.InvalidTopicException, "%v", err)
+		}
 		return apiErrorf(kerr.UnknownTopicOrPartition, "topic %q does not exist", rr.ResourceName)
 	}
 	st, defaults := t.state.Load(), b.topics.defaults.Load()
 	for _, k := range topicConfigKeys() {
-		if rr.ConfigNames != nil && !slices.Contains(rr.ConfigNames, k.name) {
+		if len(rr.ConfigNames) > 0 && !slices.Contains(rr.ConfigNames, k.name) {
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -23,9 +24,10 @@ func handleAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Requ
 		err := b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error {
 			clear(own)
 			for _, c := range rr.Configs {
-				if c.Value != nil {
-					own[c.Name] = *c.Value
+				if c.Value == nil {
+					return apiErrorf(kerr.InvalidRequest, "Null value not supported for : %s", c.Name)
 				}
+				own[c.Name] = *c.Value
 			}
 			return nil
 		}, req.ValidateOnly)

@@ -8,14 +8,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeLogDirs: v1-4
+// DescribeLogDirs: v1-5
 //
 // One directory with all partitions and their sizes. A null list of topics
 // means all; partitions that do not exist are left out, as in Apache Kafka.
 // A partition that is offline is there with the size of its files. The total is what is used plus what is free for the broker.
 //
 // Version notes: v2 flexible; v3 top-level error; v4 total and usable bytes
-// (KIP-827).
+// (KIP-827); v5 whether the directory is closed for new partitions, which it
+// never is (KIP-1066).
 
 func handleDescribeLogDirs(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.DescribeLogDirsRequest)

@@ -9,7 +9,8 @@ import (
 
 // CreatePartitions: v0-3
 //
-// The number can only go up. A manual assignment may name this broker only.
+// The number can only go up. A manual assignment may name this broker only. A
+// topic named twice is INVALID_REQUEST, once.
 //
 // Version notes: v2 flexible.
 
@@ -21,11 +22,15 @@ func handleCreatePartitions(ctx context.Context, b *Broker, _ *request, kreq kms
 		count[rt.Topic]++
 	}
 	for _, rt := range req.Topics {
+		if count[rt.Topic] < 0 {
+			continue
+		}
 		st := kmsg.NewCreatePartitionsResponseTopic()
 		st.Topic = rt.Topic
 		var err error
 		if count[rt.Topic] > 1 {
 			err = apiErrorf(kerr.InvalidRequest, "topic %q is named %d times in one request", rt.Topic, count[rt.Topic])
+			count[rt.Topic] = -1
 		}
 		for _, a := range rt.Assignment {
 			if len(a.Replicas) != 1 || a.Replicas[0] != b.cfg.NodeID {
@@ -40,7 +45,9 @@ func handleCreatePartitions(ctx context.Context, b *Broker, _ *request, kreq kms
 		if err == nil {
 			err = b.topics.grow(ctx, rt.Topic, rt.Count, req.ValidateOnly)
 		}
-		st.ErrorCode, st.ErrorMessage = codeOf(err)
+		if st.ErrorCode, st.ErrorMessage = codeOf(err); st.ErrorCode == kerr.UnknownTopicOrPartition.Code {
+			st.ErrorMessage = nil // Java's client has its own
+		}
 		resp.Topics = append(resp.Topics, st)
 	}
 	return resp, nil

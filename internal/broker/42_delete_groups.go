@@ -10,12 +10,18 @@ import (
 
 // DeleteGroups: v0-2
 //
-// Only a group without members can be deleted; its offsets go with it.
+// Only a group without members can be deleted; its offsets go with it. A
+// group that is named twice is answered once.
 
 func handleDeleteGroups(ctx context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.DeleteGroupsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteGroupsResponse)
+	seen := map[string]bool{}
 	for _, name := range req.Groups {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
 		sg := kmsg.NewDeleteGroupsResponseGroup()
 		sg.Group = name
 		e, err := b.groups.entry(name, false)

@@ -18,12 +18,22 @@ import (
 func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.IncrementalAlterConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
+	type resource struct {
+		typ  kmsg.ConfigResourceType
+		name string
+	}
+	count := map[resource]int{}
+	for _, rr := range req.Resources {
+		count[resource{rr.ResourceType, rr.ResourceName}]++
+	}
 	for i := range req.Resources {
 		rr := &req.Resources[i]
 		sr := kmsg.NewIncrementalAlterConfigsResponseResource()
 		sr.ResourceType, sr.ResourceName = rr.ResourceType, rr.ResourceName
 		var err error
-		if rr.ResourceType == kmsg.ConfigResourceTypeBrokerLogger {
+		if count[resource{rr.ResourceType, rr.ResourceName}] > 1 {
+			err = apiErrorf(kerr.InvalidRequest, "Each resource must appear at most once.")
+		} else if rr.ResourceType == kmsg.ConfigResourceTypeBrokerLogger {
 			err = b.alterLogger(rr, req.ValidateOnly)
 		} else {
 			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error { return alter(own, rr) }, req.ValidateOnly)
@@ -35,12 +45,17 @@ func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kre
 }
 
 func alter(own map[string]string, rr *kmsg.IncrementalAlterConfigsRequestResource) error {
+	seen := map[string]bool{}
 	for _, c := range rr.Configs {
+		if seen[c.Name] {
+			return apiErrorf(kerr.InvalidRequest, "Error due to duplicate config keys")
+		}
+		seen[c.Name] = true
+		if c.Value == nil && c.Op != kmsg.IncrementalAlterConfigOpDelete {
+			return apiErrorf(kerr.InvalidRequest, "Null value not supported for:%s", c.Name)
+		}
 		switch c.Op {
 		case kmsg.IncrementalAlterConfigOpSet:
-			if c.Value == nil {
-				return apiErrorf(kerr.InvalidConfig, "setting %q has no value", c.Name)
-			}
 			own[c.Name] = *c.Value
 		case kmsg.IncrementalAlterConfigOpDelete:
 			delete(own, c.Name)

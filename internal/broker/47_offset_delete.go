@@ -31,6 +31,7 @@ func handleOffsetDelete(ctx context.Context, b *Broker, _ *request, kreq kmsg.Re
 	for _, rt := range req.Topics {
 		st := kmsg.NewOffsetDeleteResponseTopic()
 		st.Topic = rt.Topic
+		t := b.topics.byName(rt.Topic)
 		subscribed, known := e.g.Subscribed(rt.Topic)
 		if !known {
 			resp.ErrorCode, resp.Topics = kerr.NonEmptyGroup.Code, nil
@@ -40,7 +41,7 @@ func handleOffsetDelete(ctx context.Context, b *Broker, _ *request, kreq kmsg.Re
 			sp := kmsg.NewOffsetDeleteResponseTopicPartition()
 			sp.Partition = rp.Partition
 			tp := group.TopicPartition{Topic: rt.Topic, Partition: rp.Partition}
-			if b.topics.byName(rt.Topic) == nil {
+			if t == nil || t.part(rp.Partition) == nil {
 				sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			} else if subscribed {
 				sp.ErrorCode = kerr.GroupSubscribedToTopic.Code

@@ -15,7 +15,7 @@ import (
 // not exist any more are left out.
 //
 // Version notes: v1 tells members that speak the classic protocol (0) from
-// those of the consumer protocol (1). Authorised operations are not given.
+// those of the consumer protocol (1). Authorised operations are all (operations.go).
 
 func handleConsumerGroupDescribe(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.ConsumerGroupDescribeRequest)
@@ -28,6 +28,11 @@ func handleConsumerGroupDescribe(_ context.Context, b *Broker, _ *request, kreq 
 		seen[name] = true
 		sg := kmsg.NewConsumerGroupDescribeResponseGroup()
 		sg.Group = name
+		if name == "" {
+			sg.ErrorCode, sg.ErrorMessage = codeOf(apiErrorf(kerr.InvalidGroupID, "a group has a name"))
+			resp.Groups = append(resp.Groups, sg)
+			continue
+		}
 		e, err := b.groups.entry(name, false)
 		switch {
 		case err != nil:
@@ -38,6 +43,9 @@ func handleConsumerGroupDescribe(_ context.Context, b *Broker, _ *request, kreq 
 			e.mu.Unlock()
 		default:
 			e.describeConsumer(b.topics, &sg)
+			if req.IncludeAuthorizedOperations {
+				sg.AuthorizedOperations = groupOperations
+			}
 			e.mu.Unlock()
 		}
 		sg.ErrorCode, sg.ErrorMessage = codeOf(err)
@@ -65,9 +73,7 @@ func (e *groupEntry) describeConsumer(ts *topics, sg *kmsg.ConsumerGroupDescribe
 		sm := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		sm.MemberID, sm.InstanceID, sm.RackID, sm.MemberEpoch = m.ID, m.InstanceID, m.RackID, m.Epoch
 		sm.ClientID, sm.ClientHost, sm.SubscribedTopics = m.ClientID, m.ClientHost, m.Topics
-		if m.Regex != "" {
-			sm.SubscribedTopicRegex = &m.Regex
-		}
+		sm.SubscribedTopicRegex = &m.Regex // "" for none, as Apache Kafka
 		sm.Assignment, sm.TargetAssignment = assignment(m.Assigned), assignment(m.Target)
 		if sm.MemberType = 1; m.Classic {
 			sm.MemberType = 0

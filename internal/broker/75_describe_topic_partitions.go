@@ -31,18 +31,25 @@ func handleDescribeTopicPartitions(_ context.Context, b *Broker, _ *request, kre
 	slices.Sort(names)
 	names = slices.Compact(names)
 	first := int32(0)
-	if c := req.Cursor; c != nil {
+	if c := req.Cursor; c != nil && c.Partition < 0 {
+		for _, name := range names {
+			st := kmsg.NewDescribeTopicPartitionsResponseTopic()
+			st.Topic, st.ErrorCode = &name, kerr.InvalidRequest.Code
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil
+	} else if c != nil {
 		at, found := slices.BinarySearch(names, c.Topic)
 		names = names[at:]
 		if found {
-			first = max(c.Partition, 0)
+			first = c.Partition
 		}
 	}
 	room := min(max(int(req.ResponsePartitionLimit), 1), maxDescribePartitions)
 	for _, name := range names {
 		t := b.topics.byName(name)
 		st := kmsg.NewDescribeTopicPartitionsResponseTopic()
-		st.Topic = &name
+		st.Topic, st.AuthorizedOperations = &name, topicOperations
 		if t == nil {
 			st.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			if checkTopicName(name) != nil {

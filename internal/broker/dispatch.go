@@ -37,7 +37,7 @@ func apis() []api {
 	return []api{
 		{key: 0, min: 3, max: 13, shownFromZero: true, start: startProduce},
 		{key: 1, min: 4, max: 18, start: startFetch},
-		{key: 2, min: 1, max: 10, handle: handleListOffsets},
+		{key: 2, min: 1, max: 11, handle: handleListOffsets},
 		{key: 3, min: 0, max: 13, handle: handleMetadata},
 		{key: 8, min: 2, max: 10, start: startOffsetCommit},
 		{key: 9, min: 1, max: 10, handle: handleOffsetFetch},
@@ -49,21 +49,31 @@ func apis() []api {
 		{key: 15, min: 0, max: 6, handle: handleDescribeGroups},
 		{key: 16, min: 0, max: 5, handle: handleListGroups},
 		{key: 18, min: 0, max: 4, handle: handleAPIVersions},
-		{key: 19, min: 0, max: 7, handle: handleCreateTopics},
-		{key: 20, min: 0, max: 6, handle: handleDeleteTopics},
+		{key: 19, min: 2, max: 7, handle: handleCreateTopics},
+		{key: 20, min: 1, max: 6, handle: handleDeleteTopics},
 		{key: 21, min: 0, max: 2, handle: handleDeleteRecords},
 		{key: 22, min: 0, max: 5, handle: handleInitProducerID},
 		{key: 23, min: 2, max: 4, handle: handleOffsetForLeaderEpoch},
-		{key: 32, min: 0, max: 4, handle: handleDescribeConfigs},
+		{key: 32, min: 1, max: 4, handle: handleDescribeConfigs},
 		{key: 33, min: 0, max: 2, handle: handleAlterConfigs},
-		{key: 35, min: 1, max: 4, handle: handleDescribeLogDirs},
+		{key: 34, min: 1, max: 2, handle: handleAlterReplicaLogDirs},
+		{key: 35, min: 1, max: 5, handle: handleDescribeLogDirs},
 		{key: 37, min: 0, max: 3, handle: handleCreatePartitions},
 		{key: 42, min: 0, max: 2, handle: handleDeleteGroups},
+		{key: 43, min: 0, max: 2, handle: handleElectLeaders},
 		{key: 44, min: 0, max: 1, handle: handleIncrementalAlterConfigs},
+		{key: 45, min: 0, max: 1, handle: handleAlterPartitionReassignments},
+		{key: 46, min: 0, max: 0, handle: handleListPartitionReassignments},
 		{key: 47, min: 0, max: 0, handle: handleOffsetDelete},
+		{key: 48, min: 0, max: 1, handle: handleDescribeClientQuotas},
+		{key: 49, min: 0, max: 1, handle: handleAlterClientQuotas},
+		{key: 55, min: 0, max: 2, handle: handleDescribeQuorum},
+		{key: 57, min: 0, max: 2, handle: handleUpdateFeatures},
 		{key: 60, min: 0, max: 2, handle: handleDescribeCluster},
+		{key: 61, min: 0, max: 0, handle: handleDescribeProducers},
 		{key: 68, min: 0, max: 1, handle: handleConsumerGroupHeartbeat},
 		{key: 69, min: 0, max: 1, handle: handleConsumerGroupDescribe},
+		{key: 74, min: 0, max: 1, handle: handleListConfigResources},
 		{key: 75, min: 0, max: 0, handle: handleDescribeTopicPartitions},
 	}
 }
@@ -72,6 +82,8 @@ const (
 	keyProduce     = 0
 	keyFetch       = 1
 	keyAPIVersions = 18
+
+	keyConsumerGroupHeartbeat = 68
 )
 
 // shownMin is the lowest version that ApiVersions shows.
@@ -181,7 +193,7 @@ func (b *Broker) run(ctx context.Context, r *request) (out outcome, err error) {
 	r.began = b.metrics.clock()
 	r.api.stats.request(r.Version, 1)
 	if r.Key == keyAPIVersions && (r.Version < r.api.min || r.Version > r.api.max) {
-		return outcome{resp: unsupportedAPIVersions()}, nil
+		return outcome{resp: unsupportedAPIVersions(r.api)}, nil
 	}
 	if r.api.start != nil {
 		return r.api.start(ctx, b, r)

@@ -63,6 +63,9 @@ type fetchPartition struct {
 	offset   int64
 	maxBytes int32
 	epoch    int32
+	// fetched is the epoch of the last record that the client has, -1 for
+	// none (version 12 and up).
+	fetched int32
 
 	sent      bool // was in a response, with:
 	sentHigh  int64
@@ -218,7 +221,7 @@ func (s *fetchSession) update(req *kmsg.FetchRequest) {
 				s.index[k] = p
 				s.parts = append(s.parts, p)
 			}
-			p.offset, p.maxBytes, p.epoch = rp.FetchOffset, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch
+			p.offset, p.maxBytes, p.epoch, p.fetched = rp.FetchOffset, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch, rp.LastFetchedEpoch
 		}
 	}
 }
@@ -253,21 +256,23 @@ func (s *fetchSession) forget(req *kmsg.FetchRequest) {
 }
 
 // respond fills the response: all partitions, or in an incremental one those
-// with records, an error or new marks.
-func (s *fetchSession) respond(resp *wire.FetchResponse, parts []fetching) {
+// with records, an error or new marks. committed says that the client reads
+// what is committed only.
+func (s *fetchSession) respond(resp *wire.FetchResponse, parts []fetching, committed bool) {
 	resp.Topics = make([]wire.FetchTopic, 0, 1)
 	at := map[fetchKey]int{}
 	withData := 0
 	for i := range parts {
 		f := &parts[i]
-		out := wire.FetchPartition{Partition: f.want.fetchKey.part, ErrorCode: f.code, HighWatermark: -1, LastStable: -1, LogStart: -1}
+		out := wire.FetchPartition{Partition: f.want.fetchKey.part, ErrorCode: f.code, HighWatermark: -1, LastStable: -1, LogStart: -1,
+			Aborted: f.part == nil || committed && f.code == 0, Diverged: f.diverged, DivergingEnd: f.end}
 		if f.code == 0 {
 			o := f.res.Offsets
 			out.HighWatermark, out.LastStable, out.LogStart = o.High, o.Stable, o.Start
 			out.Records, out.RecordBytes = f.res.Sections, f.res.Size
 		}
 		w := f.want
-		news := f.code != 0 || f.res.Size > 0 || !w.sent || w.sentHigh != out.HighWatermark || w.sentStart != out.LogStart
+		news := f.code != 0 || f.diverged || f.res.Size > 0 || !w.sent || w.sentHigh != out.HighWatermark || w.sentStart != out.LogStart
 		// An error is news again every time it is there.
 		w.sent, w.sentHigh, w.sentStart = f.code == 0, out.HighWatermark, out.LogStart
 		if f.res.Size > 0 {

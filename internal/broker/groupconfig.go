@@ -70,6 +70,13 @@ func groupConfigKeys() []groupConfigKey {
 // maxAssignmentInterval is Kafka's group.consumer.max.assignment.interval.ms.
 const maxAssignmentInterval = 15 * time.Second
 
+// names lists the groups that have settings of their own.
+func (gc *groupConfigs) names() []string {
+	gc.mu.RLock()
+	defer gc.mu.RUnlock()
+	return slices.Sorted(maps.Keys(gc.own))
+}
+
 // maxGroupConfigs bounds the groups with settings of their own.
 const maxGroupConfigs = 10_000
 

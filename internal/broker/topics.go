@@ -384,6 +384,13 @@ func (ts *topics) save(set *topicSet) error {
 	return ts.write(ts.dir.fs, ts.dir.file(topicsFile), ts.stored(set))
 }
 
+// newTopicID makes a version 4 UUID, so it is never one of Kafka's reserved ids.
+func newTopicID() (id topicID) {
+	rand.Read(id[:])
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
 // createRequest is one topic to be made.
 type createRequest struct {
 	name       string
@@ -425,10 +432,7 @@ func (ts *topics) create(ctx context.Context, r createRequest) (*topic, log.Topi
 		return nil, cfg, nil
 	}
 	s := storedTopic{Name: r.name, Partitions: r.partitions, Configs: r.configs}
-	var id topicID
-	rand.Read(id[:])
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a version 4 UUID, so never one of Kafka's reserved ids
-	s.ID = fmt.Sprintf("%x", id)
+	s.ID = fmt.Sprintf("%x", newTopicID())
 	// Files of an earlier attempt that crashed before the topic existed, and
 	// of a deleted namesake, which must not be removed again at the next start.
 	for _, old := range append(ts.deletingAs(r.name), s) {

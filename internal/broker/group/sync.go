@@ -350,7 +350,7 @@ func (g *Group) Subscribed(topic string) (subscribed, known bool) {
 		for _, p := range m.protocols {
 			meta := kmsg.NewConsumerMemberMetadata()
 			if err := meta.ReadFrom(p.Metadata); err != nil {
-				return true, false
+				return true, true // of any topic, for all that is known
 			}
 			if slices.Contains(meta.Topics, topic) {
 				return true, true

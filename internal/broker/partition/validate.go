@@ -25,7 +25,7 @@ func validate(b []byte, o AppendOpts, c *log.TopicConfig, now int64) (checked, e
 	for n, pos := 0, int64(0); pos < int64(len(b)); n++ {
 		h, err := record.Check(b[pos:])
 		if err != nil {
-			return out, headerError(err)
+			return out, headerError(&h, err)
 		}
 		batch := b[pos : pos+h.Size()]
 		pos += h.Size()
@@ -53,10 +53,13 @@ func validate(b []byte, o AppendOpts, c *log.TopicConfig, now int64) (checked, e
 	return out, nil
 }
 
-func headerError(err error) error {
+// headerError gives a batch that cannot be read Kafka's code.
+func headerError(h *record.Header, err error) error {
 	switch {
-	case errors.Is(err, record.ErrMagic):
-		return fmt.Errorf("%w: %w (only format v2 is taken: use a client of Kafka 0.11 or later)", log.ErrUnsupportedFormat, err)
+	case errors.Is(err, record.ErrMagic) && h.Magic < 2:
+		return fmt.Errorf("%w: %w (only format v2 is taken: use a client of Kafka 0.11 or later)", log.ErrInvalidRecord, err)
+	case errors.Is(err, record.ErrShort):
+		return fmt.Errorf("%w: %w", log.ErrInvalidRecord, err)
 	default:
 		return fmt.Errorf("%w: %w", log.ErrCorruptMessage, err)
 	}
@@ -102,9 +105,6 @@ func checkTimes(h *record.Header, batch []byte, c *log.TopicConfig, now int64) e
 		h.MaxTimestamp = now
 		return nil
 	}
-	if h.LogAppendTime() {
-		return fmt.Errorf("%w: the producer says LogAppendTime on a topic with CreateTime", log.ErrInvalidTimestamp)
-	}
 	if high != record.NoTimestamp {
 		if lim := c.TimestampBeforeMax.Milliseconds(); c.TimestampBeforeMax >= 0 && low != record.NoTimestamp && now-low > lim {
 			return fmt.Errorf("%w: %d is more than %d ms before now (message.timestamp.before.max.ms)", log.ErrInvalidTimestamp, low, lim)
@@ -114,7 +114,7 @@ func checkTimes(h *record.Header, batch []byte, c *log.TopicConfig, now int64) e
 		}
 	}
 	// Indexes and retention rely on the header; Kafka sets it right too.
-	if high != h.MaxTimestamp {
+	if high != h.MaxTimestamp || h.LogAppendTime() {
 		record.SetMaxTimestamp(batch, high, false)
 		h.MaxTimestamp = high
 	}

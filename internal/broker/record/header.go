@@ -97,7 +97,7 @@ func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		// Old formats are shorter; say so rather than calling them cut short.
 		if len(b) > posMagic && b[posMagic] < 2 {
-			return Header{}, fmt.Errorf("%w: magic is %d", ErrMagic, b[posMagic])
+			return Header{Magic: int8(b[posMagic])}, fmt.Errorf("%w: magic is %d", ErrMagic, b[posMagic])
 		}
 		return Header{}, ErrShort
 	}

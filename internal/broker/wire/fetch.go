@@ -13,8 +13,22 @@ type FetchPartition struct {
 	HighWatermark int64 // -1 with an error
 	LastStable    int64 // -1 with an error
 	LogStart      int64 // -1 with an error
-	Records       []log.Section
-	RecordBytes   int64 // sum of Records
+	// DivergingEnd is where the client's log went another way (KIP-320), if
+	// Diverged; version 12 and up.
+	Diverged     bool
+	DivergingEnd EpochEnd
+	// Aborted says that the list of aborted transactions is there, though
+	// empty: for a client that reads what is committed, and for a partition
+	// that does not exist.
+	Aborted     bool
+	Records     []log.Section
+	RecordBytes int64 // sum of Records
+}
+
+// EpochEnd is a leader epoch and the offset at which it ended.
+type EpochEnd struct {
+	Epoch  int32
+	Offset int64
 }
 
 // FetchTopic is one topic of a Fetch response.
@@ -61,7 +75,11 @@ func (f *FetchResponse) Encode(m *Message) {
 			if v >= 5 {
 				dst = binary.BigEndian.AppendUint64(dst, uint64(p.LogStart))
 			}
-			dst = appendArrayLen(dst, -1, flexible) // aborted transactions: none
+			aborted := -1 // null: transactions were not asked about
+			if p.Aborted {
+				aborted = 0
+			}
+			dst = appendArrayLen(dst, aborted, flexible)
 			if v >= 11 {
 				// The preferred read replica must be -1 for «none»: 0 is a broker.
 				dst = append(dst, 0xff, 0xff, 0xff, 0xff)
@@ -77,7 +95,14 @@ func (f *FetchResponse) Encode(m *Message) {
 				m.cuts = append(m.cuts, cut{at: len(dst), sec: s})
 			}
 			m.sectionBytes += p.RecordBytes
-			if flexible {
+			switch {
+			case p.Diverged && flexible:
+				// One tagged field, 0, of 13 bytes: epoch, offset, no tags.
+				dst = append(dst, 1, 0, 13)
+				dst = binary.BigEndian.AppendUint32(dst, uint32(p.DivergingEnd.Epoch))
+				dst = binary.BigEndian.AppendUint64(dst, uint64(p.DivergingEnd.Offset))
+				dst = append(dst, 0)
+			case flexible:
 				dst = append(dst, 0)
 			}
 		}
