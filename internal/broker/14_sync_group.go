@@ -34,6 +34,9 @@ func startSyncGroup(_ context.Context, b *Broker, r *request) (outcome, error) {
 	if req.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil) {
 		return answer(group.Reply{Code: kerr.InconsistentGroupProtocol.Code}), nil
 	}
+	if req.Group == "" { // which may have offsets, but no members
+		return answer(group.Reply{Code: kerr.InvalidGroupID.Code}), nil
+	}
 	e, err := b.groups.entry(req.Group, false)
 	if err != nil {
 		code, _ := codeOf(err)

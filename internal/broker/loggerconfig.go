@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,6 +28,9 @@ func logLevelText(l slog.Level) string {
 func (b *Broker) describeLoggers(rr *kmsg.DescribeConfigsRequestResource, sr *kmsg.DescribeConfigsResponseResource) error {
 	if err := b.checkLogger(rr.ResourceName); err != nil {
 		return err
+	}
+	if len(rr.ConfigNames) > 0 && !slices.Contains(rr.ConfigNames, rootLogger) {
+		return nil
 	}
 	e := kmsg.NewDescribeConfigsResponseResourceConfig()
 	v := logLevelText(b.cfg.LogLevel.Level())

@@ -32,7 +32,8 @@ import (
 // startSluice starts our broker.
 func startSluice(t *testing.T) peer {
 	t.Helper()
-	b, err := broker.Start(context.Background(), broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	b, err := broker.Start(context.Background(), broker.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir(),
+		Logger: slog.New(slog.DiscardHandler), LogLevel: new(slog.LevelVar)})
 	if err != nil {
 		t.Fatal(err)
 	}
