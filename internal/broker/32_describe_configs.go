@@ -81,7 +81,10 @@ func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, s
 		if k.brokerName != "" {
 			synonyms = append(synonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: k.brokerName, Value: &def, Source: source})
 		}
-		if _, own := st.configs[k.name]; own {
+		if text, own := st.configs[k.name]; own {
+			if k.typ == kmsg.ConfigTypeList {
+				v = text // in the order in which it was set
+			}
 			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
 			synonyms = append([]kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.name, Value: &v, Source: c.Source}}, synonyms...)
 		}

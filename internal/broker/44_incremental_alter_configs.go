@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -10,8 +12,10 @@ import (
 // IncrementalAlterConfigs: v0-1 (KIP-339)
 //
 // Sets or deletes single settings of a topic, a group or the broker
-// (brokerconfig.go), and the level of the log (loggerconfig.go). There is no list setting with
-// more than one possible element, so APPEND and SUBTRACT are INVALID_CONFIG.
+// (brokerconfig.go), and the level of the log (loggerconfig.go). APPEND and
+// SUBTRACT change a list of a topic, which begins as the broker's default; on
+// what is no list they are INVALID_CONFIG. A resource named twice, or a setting
+// of one, is INVALID_REQUEST.
 //
 // Version notes: v1 flexible.
 
@@ -36,7 +40,7 @@ func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kre
 		} else if rr.ResourceType == kmsg.ConfigResourceTypeBrokerLogger {
 			err = b.alterLogger(rr, req.ValidateOnly)
 		} else {
-			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error { return alter(own, rr) }, req.ValidateOnly)
+			err = b.configure(rr.ResourceType, rr.ResourceName, func(own map[string]string) error { return b.alter(own, rr) }, req.ValidateOnly)
 		}
 		sr.ErrorCode, sr.ErrorMessage = codeOf(err)
 		resp.Resources = append(resp.Resources, sr)
@@ -44,7 +48,7 @@ func handleIncrementalAlterConfigs(_ context.Context, b *Broker, _ *request, kre
 	return resp, nil
 }
 
-func alter(own map[string]string, rr *kmsg.IncrementalAlterConfigsRequestResource) error {
+func (b *Broker) alter(own map[string]string, rr *kmsg.IncrementalAlterConfigsRequestResource) error {
 	seen := map[string]bool{}
 	for _, c := range rr.Configs {
 		if seen[c.Name] {
@@ -59,9 +63,45 @@ func alter(own map[string]string, rr *kmsg.IncrementalAlterConfigsRequestResourc
 			own[c.Name] = *c.Value
 		case kmsg.IncrementalAlterConfigOpDelete:
 			delete(own, c.Name)
+		case kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract:
+			now, ok := b.topicList(rr.ResourceType, own, c.Name)
+			if !ok {
+				return apiErrorf(kerr.InvalidConfig, "setting %q is not a list", c.Name)
+			}
+			for e := range strings.SplitSeq(*c.Value, ",") {
+				e = strings.TrimSpace(e)
+				if c.Op == kmsg.IncrementalAlterConfigOpSubtract {
+					now = slices.DeleteFunc(now, func(o string) bool { return o == e })
+				} else if !slices.Contains(now, e) {
+					now = append(now, e)
+				}
+			}
+			own[c.Name] = strings.Join(now, ",")
 		default:
-			return apiErrorf(kerr.InvalidConfig, "setting %q is not a list", c.Name)
+			return apiErrorf(kerr.InvalidRequest, "operation %d on setting %q does not exist", c.Op, c.Name)
 		}
 	}
 	return nil
+}
+
+// topicList returns the elements of a topic's list setting: its own or the
+// broker's.
+func (b *Broker) topicList(typ kmsg.ConfigResourceType, own map[string]string, name string) ([]string, bool) {
+	if typ != kmsg.ConfigResourceTypeTopic {
+		return nil, false
+	}
+	for _, k := range topicConfigKeys() {
+		if k.name != name || k.typ != kmsg.ConfigTypeList {
+			continue
+		}
+		v, ok := own[name]
+		if !ok {
+			v = k.get(b.topics.defaults.Load())
+		}
+		if v == "" {
+			return nil, true
+		}
+		return strings.Split(v, ","), true
+	}
+	return nil, false
 }
