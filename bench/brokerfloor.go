@@ -197,7 +197,7 @@ func floorProduce(ctx context.Context, addr string, t template, payload int64) e
 	open := 0
 	for sent := int64(0); sent < n || open > 0; {
 		for open < inFlight && sent < n {
-			if err := p.send(); err != nil {
+			if err := p.send(1); err != nil {
 				return err
 			}
 			open++

@@ -29,7 +29,8 @@ import (
 // in flight.
 
 const (
-	inFlight       = 5 // max.in.flight.requests.per.connection
+	maxRequest     = 1 << 20 // max.request.size
+	inFlight       = 5       // max.in.flight.requests.per.connection
 	clientID       = "bench"
 	produceVersion = 12
 	fetchVersion   = 12
@@ -246,6 +247,7 @@ type producer struct {
 	epoch  int16
 	seqs   []int32 // next sequence by partition
 	next   int     // partition of the next batch
+	each   int     // batches in a request, each for another partition
 	out    []byte
 	answer kmsg.ProduceResponse
 	acked  int64 // records
@@ -256,7 +258,7 @@ func newProducer(ctx context.Context, addr, topic string, parts int, t template)
 	if err != nil {
 		return nil, err
 	}
-	p := &producer{kconn: c, t: t, topic: topic, parts: parts, seqs: make([]int32, parts)}
+	p := &producer{kconn: c, t: t, topic: topic, parts: parts, seqs: make([]int32, parts), each: max(1, min(parts, maxRequest/len(t.batch)))}
 	if p.pid, p.epoch, err = c.initProducer(); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("get a producer id: %w", err)
@@ -266,14 +268,10 @@ func newProducer(ctx context.Context, addr, topic string, parts int, t template)
 	return p, nil
 }
 
-// send writes the next request.
-func (p *producer) send() error {
-	part := p.next
-	if p.next++; p.next == p.parts {
-		p.next = 0
-	}
-	p.t.stamp(p.t.batch, p.pid, p.epoch, p.seqs[part], time.Now().UnixMilli())
-	p.seqs[part] = (p.seqs[part] + int32(p.t.records)) & 0x7fffffff
+// send writes the next request: batches of them, each for the next partition.
+// Apache Kafka's producer sends in one request what is ready for all partitions
+// of a broker, one batch each, up to max.request.size.
+func (p *producer) send(batches int) error {
 	be := binary.BigEndian
 	p.corr++
 	b := append(p.out[:0], 0, 0, 0, 0, 0, 0, 0, produceVersion)
@@ -286,11 +284,21 @@ func (p *producer) send() error {
 	b = append(b, 2)                    // one topic
 	b = append(b, byte(len(p.topic)+1)) // its name
 	b = append(b, p.topic...)
-	b = append(b, 2) // one partition
-	b = be.AppendUint32(b, uint32(part))
-	b = binary.AppendUvarint(b, uint64(len(p.t.batch)+1))
-	b = append(b, p.t.batch...)
-	b = append(b, 0, 0, 0)
+	b = binary.AppendUvarint(b, uint64(batches+1))
+	now := time.Now().UnixMilli()
+	for range batches {
+		part := p.next
+		if p.next++; p.next == p.parts {
+			p.next = 0
+		}
+		b = be.AppendUint32(b, uint32(part))
+		b = binary.AppendUvarint(b, uint64(len(p.t.batch)+1))
+		b = append(b, p.t.batch...)
+		p.t.stamp(b[len(b)-len(p.t.batch):], p.pid, p.epoch, p.seqs[part], now)
+		p.seqs[part] = (p.seqs[part] + int32(p.t.records)) & 0x7fffffff
+		b = append(b, 0)
+	}
+	b = append(b, 0, 0)
 	be.PutUint32(b, uint32(len(b)-4))
 	p.out = b
 	_, err := p.Write(b)
@@ -306,11 +314,13 @@ func (p *producer) receive() error {
 	if err := p.answer.ReadFrom(f[5:]); err != nil {
 		return fmt.Errorf("decode produce response: %w", err)
 	}
-	rp := &p.answer.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
-		return fmt.Errorf("produce: partition %d: %w", rp.Partition, err)
+	for i := range p.answer.Topics[0].Partitions {
+		rp := &p.answer.Topics[0].Partitions[i]
+		if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
+			return fmt.Errorf("produce: partition %d: %w", rp.Partition, err)
+		}
+		p.acked += int64(p.t.records)
 	}
-	p.acked += int64(p.t.records)
 	return nil
 }
 
@@ -323,11 +333,12 @@ func (p *producer) run(ctx context.Context, payload int64) error {
 	open := 0
 	for sent := int64(0); sent < n || open > 0; {
 		for open < inFlight && sent < n {
-			if err := p.send(); err != nil {
+			batches := min(int64(p.each), n-sent)
+			if err := p.send(int(batches)); err != nil {
 				return fmt.Errorf("send produce request: %w", err)
 			}
 			open++
-			sent++
+			sent += batches
 		}
 		if err := p.receive(); err != nil {
 			return err
@@ -389,7 +400,7 @@ func (p *producer) paced(ctx context.Context, rate int, d time.Duration, stamp f
 			stamp(p.t.batch, now)
 		}
 		sentAt <- now
-		if err := p.send(); err != nil {
+		if err := p.send(1); err != nil {
 			p.SetDeadline(time.Unix(1, 0))
 			return nil, errors.Join(fmt.Errorf("send produce request: %w", err), <-errc)
 		}

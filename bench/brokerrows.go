@@ -94,7 +94,7 @@ func brokerRows() []brokerRow {
 		throughputRow(mainRow, "1 kB records in 16 KiB batches, acks=all, no compression", shape{1000, 16 << 10, "none"}, 1*gb, 4),
 		{latencyRow, "1,000 requests of one 1 kB record a second; a consumer at the tail for end to end", latency},
 		{startRow, "from exec to the first answer, empty data directory", startTime},
-		{partsRow, "1 kB records in 16 KiB batches over 1 and 2,000 partitions, one batch a request", partitions(1, 2000)},
+		{partsRow, "1 kB records in 16 KiB batches over 1 and 2,000 partitions, 1 and 64 batches a request", partitions(1, 2000)},
 		{restartRow, "kill -9 with 10 GB on disk; from exec to the first accepted produce. log-size: 0.5 GB at the end of that log and of a new one", restart(10 * gb)},
 	}
 	for _, size := range []struct {
@@ -667,7 +667,7 @@ func firstAccepted(ctx context.Context, bp *brokerProcess, topic string, t templ
 			p.answer.Version = produceVersion
 			defer p.Close()
 			p.SetDeadline(time.Now().Add(ioTimeout))
-			if err := p.send(); err != nil {
+			if err := p.send(1); err != nil {
 				return err
 			}
 			return p.receive()
