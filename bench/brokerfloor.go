@@ -73,7 +73,10 @@ func (floorBroker) Start(ctx context.Context, dir string) (*brokerProcess, error
 }
 
 // serveFloor is the floor's process. Every connection begins with a byte that
-// says what it wants: 'p' to produce, 'c' to have the file sent.
+// says what it wants: 'p' to produce, 'c' to have the file sent. After 'p' come
+// the number of files to write to, in turn, and into how many pieces a request
+// is to be cut for that, with two bytes each; it answers with a byte when the
+// files are there.
 func serveFloor(spec string) error {
 	addr, path, _ := strings.Cut(spec, ",")
 	l, err := net.Listen("tcp", addr)
@@ -101,14 +104,32 @@ func floorConn(c *net.TCPConn, path string) error {
 	if what[0] == 'c' {
 		return floorSend(c, path)
 	}
-	f, err := os.Create(path)
-	if err != nil {
+	var layout [4]byte
+	if _, err := io.ReadFull(c, layout[:]); err != nil {
 		return err
 	}
-	defer f.Close()
+	files := make([]*os.File, binary.BigEndian.Uint16(layout[:]))
+	pieces := int(binary.BigEndian.Uint16(layout[2:]))
+	for i := range files {
+		name := path
+		if i > 0 {
+			name = fmt.Sprintf("%s.%d", path, i)
+			defer os.Remove(name)
+		}
+		f, err := os.Create(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	if _, err := c.Write([]byte{1}); err != nil {
+		return err
+	}
+	next := 0
 	buf := make([]byte, 4<<20)
 	r, w := 0, 0
-	answer := make([]byte, 60) // as long as a Produce response
+	answer := make([]byte, 25+35*pieces) // as long as a Produce response
 	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
 	var out []byte
 	for {
@@ -124,11 +145,16 @@ func floorConn(c *net.TCPConn, path string) error {
 			}
 			body := buf[r+4 : r+size]
 			r += size
-			if crc32.Checksum(body, castagnoli) == 0 {
-				return errors.New("a CRC of 0")
-			}
-			if _, err := f.Write(body); err != nil {
-				return err
+			for left := pieces; left > 0; left-- {
+				piece := body[:len(body)/left]
+				body = body[len(piece):]
+				if crc32.Checksum(piece, castagnoli) == 0 {
+					return errors.New("a CRC of 0")
+				}
+				if _, err := files[next].Write(piece); err != nil {
+					return err
+				}
+				next = (next + 1) % len(files)
 			}
 			out = append(out, answer...)
 		}
@@ -181,23 +207,34 @@ func floorSend(c *net.TCPConn, path string) error {
 	}
 }
 
-// floorProduce sends as much payload to the floor as a producer would to a
-// broker.
-func floorProduce(ctx context.Context, addr string, t template, payload int64) error {
+// newFloorProducer is a producer for the floor, which writes to as many files
+// as a broker would have partitions.
+func newFloorProducer(ctx context.Context, addr string, parts int, t template) (*producer, error) {
 	c, err := dialBroker(ctx, addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer c.Close()
-	if _, err := c.Write([]byte{'p'}); err != nil {
-		return err
+	p := &producer{kconn: c, t: t, topic: "floor", parts: parts, seqs: make([]int32, parts), each: t.inRequest(parts)}
+	hello := binary.BigEndian.AppendUint16([]byte{'p'}, uint16(parts))
+	_, err = c.Write(binary.BigEndian.AppendUint16(hello, uint16(p.each)))
+	if err == nil {
+		_, err = io.ReadFull(c, hello[:1])
 	}
-	p := &producer{kconn: c, t: t, topic: "floor", parts: 1, seqs: make([]int32, 1)}
-	n := (payload + t.payload - 1) / t.payload
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("produce to the floor: %w", err)
+	}
+	return p, nil
+}
+
+// runFloor sends as much payload as a producer would to a broker.
+func (p *producer) runFloor(payload int64) error {
+	each := int64(p.each)
+	n := ((payload+p.t.payload-1)/p.t.payload + each - 1) / each
 	open := 0
 	for sent := int64(0); sent < n || open > 0; {
 		for open < inFlight && sent < n {
-			if err := p.send(1); err != nil {
+			if err := p.send(p.each); err != nil {
 				return err
 			}
 			open++

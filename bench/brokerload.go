@@ -129,6 +129,11 @@ func (t *template) stamp(batch []byte, pid int64, epoch int16, seq int32, now in
 	be.PutUint32(batch[atCRC:], crc32.Checksum(batch[atAttr:], castagnoli))
 }
 
+// inRequest is how many batches fit into a request, one for each partition.
+func (t *template) inRequest(parts int) int {
+	return max(1, min(parts, maxRequest/len(t.batch)))
+}
+
 // kconn is a connection that takes one request at a time from kmsg, or frames
 // that the caller made.
 type kconn struct {
@@ -258,7 +263,7 @@ func newProducer(ctx context.Context, addr, topic string, parts int, t template)
 	if err != nil {
 		return nil, err
 	}
-	p := &producer{kconn: c, t: t, topic: topic, parts: parts, seqs: make([]int32, parts), each: max(1, min(parts, maxRequest/len(t.batch)))}
+	p := &producer{kconn: c, t: t, topic: topic, parts: parts, seqs: make([]int32, parts), each: t.inRequest(parts)}
 	if p.pid, p.epoch, err = c.initProducer(); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("get a producer id: %w", err)

@@ -354,7 +354,7 @@ func throughputRow(name, what string, s shape, payload int64, times int) brokerR
 			}
 			var in, out spent
 			if p.Name() == "floor" {
-				if in, err = b.measured(bp, func() error { return floorProduce(ctx, bp.addr, t, n) }); err != nil {
+				if in, err = b.floorRun(ctx, bp, 1, t, n); err != nil {
 					return err
 				}
 				st, err := os.Stat(filepath.Join(b.dir, "broker-floor", "floor.data"))
@@ -381,6 +381,16 @@ func throughputRow(name, what string, s shape, payload int64, times int) brokerR
 			return nil
 		})
 	}}
+}
+
+// floorRun produces to the floor.
+func (b *brokerBench) floorRun(ctx context.Context, bp *brokerProcess, parts int, t template, payload int64) (spent, error) {
+	p, err := newFloorProducer(ctx, bp.addr, parts, t)
+	if err != nil {
+		return spent{}, err
+	}
+	defer p.Close()
+	return b.measured(bp, func() error { return p.runFloor(payload) })
 }
 
 // topicRun produces to a new topic, counts what is there, reads partition 0 of
@@ -426,7 +436,7 @@ func partitions(counts ...int) func(context.Context, *brokerBench, string) error
 		n := b.scaled(gb)
 		batches := (n + t.payload - 1) / t.payload
 		sent := float64(batches*t.payload) / mb
-		return b.turns(ctx, false, func(p peer, round int) error {
+		return b.turns(ctx, true, func(p peer, round int) error {
 			bp, err := b.running(ctx, p)
 			if err != nil {
 				return err
@@ -438,7 +448,12 @@ func partitions(counts ...int) func(context.Context, *brokerBench, string) error
 				if err := resetPeak(bp.pid); err != nil {
 					return err
 				}
-				in, _, err := b.topicRun(ctx, bp, t, parts, 1, n, 0, 0)
+				var in spent
+				if p.Name() == "floor" {
+					in, err = b.floorRun(ctx, bp, parts, t, n)
+				} else {
+					in, _, err = b.topicRun(ctx, bp, t, parts, 1, n, 0, 0)
+				}
 				if err != nil {
 					return err
 				}
