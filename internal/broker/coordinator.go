@@ -36,14 +36,19 @@ type coordinator struct {
 	offline error // the group log is damaged: nothing is known of any group
 }
 
+// idleGroupTime is how long a group without members and offsets is still shown
+// and can be deleted: Apache Kafka's offsets.retention.check.interval.ms.
+const idleGroupTime = 10 * time.Minute
+
 // groupEntry is one group with its lock, its timer and those who wait.
 type groupEntry struct {
 	name string
 
 	mu    sync.Mutex
 	g     *group.Group
-	gone  bool // no longer in the coordinator's map: look it up again
-	fresh bool // nothing of it has been written yet
+	idle  time.Time // when upkeep first found it without members and offsets
+	gone  bool      // no longer in the coordinator's map: look it up again
+	fresh bool      // nothing of it has been written yet
 	// unwritten is what the group log did not take. It goes first at the next turn.
 	unwritten []group.Record
 	size      int64 // its part of coordinator.bytes
@@ -471,7 +476,12 @@ func (c *coordinator) upkeep(ctx context.Context, now time.Time) {
 			continue
 		}
 		err := c.forget(ctx, e, e.g.Expired(now, c.b.cfg.OffsetsRetention))
-		if err == nil && e.g.Idle() {
+		switch {
+		case err != nil || !e.g.Idle():
+			e.idle = time.Time{}
+		case e.idle.IsZero():
+			e.idle = now
+		case now.Sub(e.idle) >= min(idleGroupTime, c.b.cfg.OffsetsRetention):
 			err = c.drop(ctx, e)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -70,7 +70,8 @@ type toolStep struct {
 }
 
 var (
-	topicIDs = regexp.MustCompile(`TopicId: [A-Za-z0-9_-]{22}`)
+	topicIDs      = regexp.MustCompile(`TopicId: [A-Za-z0-9_-]{22}`)
+	topicSettings = regexp.MustCompile(`Configs: [^\s]+`)
 	// deprecations go to the standard output in Kafka 4.3, between the records;
 	// ours go to the standard error.
 	deprecations = `^(Option --|Warning: --)|^$`
@@ -81,6 +82,11 @@ func toolLines(out, who string, s toolStep) []string {
 	out = topicIDs.ReplaceAllString(out, "TopicId: ID")
 	out = strings.ReplaceAll(out, "t"+who+"-", "t@-")
 	out = strings.ReplaceAll(out, "zg"+who, "zg@")
+	out = topicSettings.ReplaceAllStringFunc(out, func(m string) string { // in the order of a hash map, too
+		l := strings.Split(strings.TrimPrefix(m, "Configs: "), ",")
+		slices.Sort(l)
+		return "Configs: " + strings.Join(l, ",")
+	})
 	lines := splitLines(out)
 	if s.drop != "" {
 		re := regexp.MustCompile(s.drop)
