@@ -313,7 +313,7 @@ func setTopicConfig(c *log.TopicConfig, name, value string) error {
 	for i := range keys {
 		names[i] = keys[i].name
 	}
-	return fmt.Errorf("topic setting %q is not known; known are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("unknown topic config name: %s; known are %s", name, strings.Join(names, ", "))
 }
 
 // applyTopicConfigs returns def with a topic's own settings in force.
