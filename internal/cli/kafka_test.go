@@ -92,7 +92,7 @@ func TestTopicsProduceConsume(t *testing.T) {
 		{"again", "", []string{"sluice", "topics", "create", "t", addr}, 1, "", `Topic 't' already exists.`},
 		{"again, allowed", "", []string{"sluice", "topics", "create", "t", "--if-not-exists", addr}, 0, "topic t exists already\n", ""},
 		{"replicas", "", []string{"sluice", "topics", "create", "v", "-r", "3", addr}, 1, "", "there is one broker"},
-		{"unknown setting", "", []string{"sluice", "topics", "create", "v", "-c", "x=1", addr}, 1, "", `topic setting "x" is not known; known are cleanup.policy`},
+		{"unknown setting", "", []string{"sluice", "topics", "create", "v", "-c", "x=1", addr}, 1, "", `unknown topic config name: x; known are cleanup.policy`},
 		{"list", "", []string{"sluice", "topics", "list", addr}, 0, "t\nu\n", ""},
 		{"produce", "a=1\nb=2\r\nc=3", []string{"sluice", "produce", "t", "--partition", "1", "--key-separator", "=", addr}, 0, "", "3 record(s) acknowledged"},
 		{"produce without key", "a=1\nnokey\n", []string{"sluice", "produce", "u", "--key-separator", "=", addr}, 1, "", `line 2 has no "=" between key and value; the 1 record(s) before it were acknowledged`},
