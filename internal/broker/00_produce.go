@@ -24,6 +24,9 @@ import (
 //     requests; waiting for the disk happens later, so that requests in flight
 //     share an fsync.
 //   - Record bytes are not copied between the socket's buffer and the file.
+//   - Records are checked one by one, in compressed batches too
+//     (INVALID_RECORD); how far a batch may decompress is limited
+//     (MESSAGE_TOO_LARGE).
 //   - Requests that arrived together for one partition are written together,
 //     see producegroup.go.
 //   - acks must be -1, 0 or 1. With one replica, -1 and 1 are the same.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +31,8 @@ import (
 // write it.
 const groupTopic = "__consumer_offsets"
 
-// maxOpening is how many batches are decompressed at a time, over all topics.
-const maxOpening = 4
+// maxOpening is how many batches are decompressed at a time, over all topics: memory and CPU for hostile ones.
+func maxOpening() int { return max(4, runtime.GOMAXPROCS(0)) }
 
 // leaderEpoch is that of every partition: there is one broker, so the leader
 // never changes.
@@ -115,7 +116,7 @@ type storedTopic struct {
 }
 
 func openTopics(ctx context.Context, dir *dataDir, defaults log.TopicConfig, cfg *Config, synced func(time.Duration)) (*topics, error) {
-	ts := &topics{dir: dir, synced: synced, maxParts: cfg.MaxPartitions, opening: make(chan struct{}, maxOpening), repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
+	ts := &topics{dir: dir, synced: synced, maxParts: cfg.MaxPartitions, opening: make(chan struct{}, maxOpening()), repair: cfg.Repair, logger: cfg.Logger, write: writeJSON}
 	ts.defaults.Store(&defaults)
 	var st storedTopics
 	if _, err := readJSON(dir.file(topicsFile), &st); err != nil {

@@ -157,13 +157,17 @@ type batch struct {
 	ProducerID *int64
 	Epoch      int16
 	Sequence   int32
+	Compress   record.Codec
 	// What is wrong with it on purpose:
 	Magic           *int8
 	Count           *int32
 	LastOffsetDelta *int32
 	MaxTime         any
 	BadCRC          bool
-	Cut             int // bytes missing at the end
+	Cut             int    // bytes missing at the end
+	FirstDelta      *int8  // offset delta of the first record
+	CutStream       int    // bytes missing at the end of what is compressed
+	MoreStream      string // more bytes there
 }
 
 func (b *batch) append(dst []byte) ([]byte, error) {
@@ -196,6 +200,31 @@ func (b *batch) append(dst []byte) ([]byte, error) {
 	}
 	dst = record.Append(dst, h, recs...)
 	at := dst[start:]
+	if b.FirstDelta != nil {
+		// after length, attributes and timestamp delta, one byte each
+		at[record.HeaderSize+3] = byte(*b.FirstDelta << 1)
+		h, err := record.ParseHeader(at)
+		if err != nil {
+			return nil, err
+		}
+		record.Put(at, h)
+	}
+	if b.Compress != record.None {
+		o, _, err := record.Open(at, nil, 1<<20)
+		if err != nil {
+			return nil, err
+		}
+		if dst, _, err = o.Rewrite(dst[:start:start], record.Compression{Codec: b.Compress}, nil); err != nil {
+			return nil, err
+		}
+		dst = append(dst[:len(dst)-b.CutStream], b.MoreStream...)
+		at = dst[start:]
+		h, err := record.ParseHeader(at[:])
+		if err != nil && !errors.Is(err, record.ErrShort) {
+			return nil, err
+		}
+		record.Put(at, h)
+	}
 	if b.Count != nil || b.LastOffsetDelta != nil || b.MaxTime != nil {
 		h, err := record.ParseHeader(at)
 		if err != nil {

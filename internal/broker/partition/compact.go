@@ -2,7 +2,6 @@ package partition
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
@@ -12,28 +11,46 @@ import (
 // maxOpened bounds a decompressed batch: a few KiB can claim to be gigabytes.
 func maxOpened(c *log.TopicConfig) int64 { return max(32*int64(c.MaxMessageBytes), 16<<20) }
 
-// transform looks into a client's batch where the topic's settings ask for it: a compacted topic takes no records without
-// a key, and compression.type may want another codec. It returns the batch to store. first is its header, as validated.
-func (p *Partition) transform(ctx context.Context, batch []byte, first *record.Header, c *log.TopicConfig) ([]byte, error) {
-	target, change := c.CompressionOf(first.Codec())
-	if !change && !c.Compact {
-		return batch, nil
-	}
-	if p.opening != nil && first.Codec() != record.None {
+// transforms says whether transform looks into a batch.
+func transforms(h *record.Header, c *log.TopicConfig) bool {
+	_, change := c.CompressionOf(h.Codec())
+	return change || c.Compact
+}
+
+// check is validate and transform; it returns the batches to store. Batches that must be decompressed wait for their turn,
+// which bounds memory.
+func (p *Partition) check(ctx context.Context, batch []byte, o AppendOpts, c *log.TopicConfig, now int64) (checked, []byte, error) {
+	if h, err := record.ParseHeader(batch); err == nil && h.Codec() != record.None && p.opening != nil {
 		select {
 		case p.opening <- struct{}{}:
 			defer func() { <-p.opening }()
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return checked{}, nil, ctx.Err()
 		}
 	}
-	fail := func(err error) ([]byte, error) {
-		if errors.Is(err, record.ErrTooLarge) {
-			return nil, fmt.Errorf("%w: %w (it must be opened for cleanup.policy or compression.type)", log.ErrMessageTooLarge, err)
-		}
-		return nil, fmt.Errorf("%w: %w", log.ErrInvalidRecord, err)
+	out, err := validate(batch, o, c, now)
+	if err == nil && o.Origin == log.OriginClient {
+		batch, err = transform(batch, &out, c)
 	}
-	o, _, err := record.Open(batch, nil, maxOpened(c))
+	return out, batch, err
+}
+
+// transform looks into a client's batch where the topic's settings ask for it: a compacted topic takes no records without
+// a key, and compression.type may want another codec. It returns the batch to store. in is what validate found.
+func transform(batch []byte, in *checked, c *log.TopicConfig) ([]byte, error) {
+	first := &in.first
+	if !transforms(first, c) {
+		return batch, nil
+	}
+	target, change := c.CompressionOf(first.Codec())
+	fail := func(err error) ([]byte, error) { return nil, recordsError(err) }
+	o := in.opened
+	var err error
+	if first.Codec() == record.None {
+		o, _, err = record.Open(batch, nil, maxOpened(c))
+	} else {
+		o.Header, err = record.ParseHeader(batch) // with the times as validate left them
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -208,14 +208,9 @@ func (p *Partition) AppendAsync(ctx context.Context, records []byte, o AppendOpt
 	p.mu.Lock()
 	cfg := p.cfg
 	p.mu.Unlock()
-	c, err := validate(records, o, &cfg, now)
+	c, records, err := p.check(ctx, records, o, &cfg, now)
 	if err != nil {
 		return Appended{}, log.Pending{}, err
-	}
-	if o.Origin == log.OriginClient && (cfg.Compact || cfg.Recompress) {
-		if records, err = p.transform(ctx, records, &c.first, &cfg); err != nil {
-			return Appended{}, log.Pending{}, err
-		}
 	}
 	h := &c.first
 	a := Appended{AppendTime: -1, Records: c.records, Bytes: len(records)}
@@ -274,7 +269,7 @@ func (p *Partition) AppendGroup(ctx context.Context, batches [][]byte, buf []byt
 	}
 	buf = buf[:0]
 	for i, b := range batches {
-		c, err := validate(b, AppendOpts{Acks: -1, Origin: log.OriginClient}, &cfg, now)
+		c, b, err := p.check(ctx, b, AppendOpts{Acks: -1, Origin: log.OriginClient}, &cfg, now)
 		if err != nil {
 			return err
 		}

@@ -263,7 +263,8 @@ func TestValidation(t *testing.T) {
 		{"too old", plain(record.Header{}, now-1001), func(c *log.TopicConfig) { c.TimestampBeforeMax = time.Second }, log.ErrInvalidTimestamp, 32},
 		{"no timestamp", plain(record.Header{}, -1), func(c *log.TopicConfig) { c.TimestampBeforeMax = time.Second }, nil, 0},
 		{"wrong max timestamp", put(func(h *record.Header) { h.MaxTimestamp = now + 5 }), nil, nil, 0},
-		{"compressed garbage passes", put(func(h *record.Header) { h.Attributes = 4 }), nil, nil, 0},
+		{"compressed garbage", put(func(h *record.Header) { h.Attributes = 4 }), nil, log.ErrInvalidRecord, 87},
+		{"compressed garbage to be opened", put(func(h *record.Header) { h.Attributes = 4 }), func(c *log.TopicConfig) { c.Compact = true }, log.ErrInvalidRecord, 87},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := logtest.Config()

@@ -12,11 +12,11 @@ import (
 type checked struct {
 	first   record.Header // of the first batch; a client's append has no other
 	records int
+	opened  record.Opened // the compressed batch, if transform needs it
 }
 
 // validate checks the batches of one append as Kafka's LogValidator does and applies the timestamp rules, in place. It
-// needs no lock. Differences from Kafka: compressed batches are not opened, so their records are not checked one by
-// one, and timestamp limits are applied to the header's first and largest timestamp.
+// needs no lock. Difference from Kafka: offset deltas must count up from 0.
 func validate(b []byte, o AppendOpts, c *log.TopicConfig, now int64) (checked, error) {
 	var out checked
 	if len(b) == 0 {
@@ -42,7 +42,11 @@ func validate(b []byte, o AppendOpts, c *log.TopicConfig, now int64) (checked, e
 		if err := checkHeader(&h, o.Origin); err != nil {
 			return out, err
 		}
-		if err := checkTimes(&h, batch, c, now); err != nil {
+		low, high, err := out.checkRecords(&h, batch, o, c)
+		if err != nil {
+			return out, err
+		}
+		if err := checkTimes(&h, batch, low, high, c, now); err != nil {
 			return out, err
 		}
 		out.records += int(h.Count)
@@ -91,15 +95,35 @@ func checkHeader(h *record.Header, origin log.Origin) error {
 	return nil
 }
 
-// checkTimes applies message.timestamp.type and its limits, and checks the records where they can be seen.
-func checkTimes(h *record.Header, batch []byte, c *log.TopicConfig, now int64) error {
-	low, high := h.BaseTimestamp, h.MaxTimestamp
-	if h.Codec() == record.None {
-		var err error
-		if low, high, err = record.CheckPlain(h, batch); err != nil {
-			return fmt.Errorf("%w: %w", log.ErrInvalidRecord, err)
+// checkRecords checks what is in a batch and returns the smallest and the largest timestamp. A batch that transform will
+// look into is opened for both.
+func (out *checked) checkRecords(h *record.Header, batch []byte, o AppendOpts, c *log.TopicConfig) (low, high int64, err error) {
+	switch {
+	case h.Codec() == record.None:
+		low, high, err = record.CheckPlain(h, batch)
+	case o.Origin == log.OriginClient && transforms(h, c):
+		if out.opened, _, err = record.Open(batch, nil, maxOpened(c)); err == nil {
+			low, high, err = out.opened.Check()
 		}
+	default:
+		low, high, err = record.CheckCompressed(h, batch, maxOpened(c))
 	}
+	if err != nil {
+		return 0, 0, recordsError(err)
+	}
+	return low, high, nil
+}
+
+// recordsError gives a batch whose records cannot be taken Kafka's code.
+func recordsError(err error) error {
+	if errors.Is(err, record.ErrTooLarge) {
+		return fmt.Errorf("%w: %w (raise max.message.bytes or send smaller batches)", log.ErrMessageTooLarge, err)
+	}
+	return fmt.Errorf("%w: %w", log.ErrInvalidRecord, err)
+}
+
+// checkTimes applies message.timestamp.type and its limits. low and high are the records' smallest and largest timestamp.
+func checkTimes(h *record.Header, batch []byte, low, high int64, c *log.TopicConfig, now int64) error {
 	if c.TimestampType == log.LogAppendTime {
 		record.SetMaxTimestamp(batch, now, true)
 		h.MaxTimestamp = now

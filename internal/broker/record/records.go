@@ -109,64 +109,83 @@ func recordError(i int32, what string) error {
 // as the header says, that offset deltas count up from 0 and that keys, values and headers stay inside their record.
 // It returns the smallest and largest record timestamp; both are NoTimestamp in an empty batch.
 func CheckPlain(h *Header, batch []byte) (minTS, maxTS int64, err error) {
-	b := batch[HeaderSize:h.Size()]
-	minTS, maxTS = NoTimestamp, NoTimestamp
+	return checkBody(h, batch[HeaderSize:h.Size()])
+}
+
+// Check is CheckPlain for what Open opened.
+func (o *Opened) Check() (minTS, maxTS int64, err error) { return checkBody(&o.Header, o.body) }
+
+// span is the range of record timestamps.
+type span struct{ low, high int64 }
+
+func (s *span) add(i int32, t int64) {
+	if i == 0 || t < s.low {
+		s.low = t
+	}
+	if i == 0 || t > s.high {
+		s.high = t
+	}
+}
+
+func checkBody(h *Header, b []byte) (minTS, maxTS int64, err error) {
+	s := span{NoTimestamp, NoTimestamp}
 	for i := int32(0); i < h.Count; i++ {
 		n, w := uvarint(b)
 		size := unzigzag(n)
 		if w <= 0 || size < 1 || size > int64(len(b)-w) {
 			return 0, 0, recordError(i, "its length leaves the batch")
 		}
-		rec := b[w+1 : w+int(size)] // after the unused attributes
+		delta, err := checkRecord(b[w:w+int(size)], i)
+		if err != nil {
+			return 0, 0, err
+		}
 		b = b[w+int(size):]
-
-		ts, w := uvarint(rec)
-		if w <= 0 {
-			return 0, 0, recordError(i, "bad timestamp delta")
-		}
-		rec = rec[w:]
-		off, w := uvarint(rec)
-		if w <= 0 || unzigzag(off) != int64(i) {
-			return 0, 0, recordError(i, "offset deltas do not count up from 0")
-		}
-		rec = rec[w:]
-		ok := true
-		rec, ok = skipBytes(rec, true) // key
-		if ok {
-			rec, ok = skipBytes(rec, true) // value
-		}
-		if !ok {
-			return 0, 0, recordError(i, "key or value leaves the record")
-		}
-		nh, w := uvarint(rec)
-		if w <= 0 || unzigzag(nh) < 0 {
-			return 0, 0, recordError(i, "bad header count")
-		}
-		rec = rec[w:]
-		for left := unzigzag(nh); left > 0; left-- {
-			if rec, ok = skipBytes(rec, false); ok {
-				rec, ok = skipBytes(rec, true)
-			}
-			if !ok {
-				return 0, 0, recordError(i, "a header leaves the record")
-			}
-		}
-		if len(rec) != 0 {
-			return 0, 0, recordError(i, "bytes are left over")
-		}
-
-		t := h.BaseTimestamp + unzigzag(ts)
-		if i == 0 || t < minTS {
-			minTS = t
-		}
-		if i == 0 || t > maxTS {
-			maxTS = t
-		}
+		s.add(i, h.BaseTimestamp+delta)
 	}
 	if len(b) != 0 {
 		return 0, 0, fmt.Errorf("%w: %d bytes after the last of %d records", ErrInvalid, len(b), h.Count)
 	}
-	return minTS, maxTS, nil
+	return s.low, s.high, nil
+}
+
+// checkRecord checks the i-th record, without its length.
+func checkRecord(rec []byte, i int32) (tsDelta int64, err error) {
+	rec = rec[1:] // the unused attributes
+	ts, w := uvarint(rec)
+	if w <= 0 {
+		return 0, recordError(i, "bad timestamp delta")
+	}
+	rec = rec[w:]
+	off, w := uvarint(rec)
+	if w <= 0 || unzigzag(off) != int64(i) {
+		return 0, recordError(i, "offset deltas do not count up from 0")
+	}
+	rec = rec[w:]
+	ok := true
+	rec, ok = skipBytes(rec, true) // key
+	if ok {
+		rec, ok = skipBytes(rec, true) // value
+	}
+	if !ok {
+		return 0, recordError(i, "key or value leaves the record")
+	}
+	nh, w := uvarint(rec)
+	if w <= 0 || unzigzag(nh) < 0 {
+		return 0, recordError(i, "bad header count")
+	}
+	rec = rec[w:]
+	for left := unzigzag(nh); left > 0; left-- {
+		if rec, ok = skipBytes(rec, false); ok {
+			rec, ok = skipBytes(rec, true)
+		}
+		if !ok {
+			return 0, recordError(i, "a header leaves the record")
+		}
+	}
+	if len(rec) != 0 {
+		return 0, recordError(i, "bytes are left over")
+	}
+	return unzigzag(ts), nil
 }
 
 // skipBytes skips a length and so many bytes; the length -1 is null where that is allowed.
@@ -250,6 +269,7 @@ type snappyReader struct {
 	began  bool
 	out    []byte // decoded, not yet read
 	buf    []byte
+	limit  int64 // of one block, if not 0
 }
 
 func (s *snappyReader) Read(p []byte) (int, error) {
@@ -284,6 +304,9 @@ func (s *snappyReader) Read(p []byte) (int, error) {
 		// Snappy cannot do better than about 1 in 22; a block that claims more is a lie that would cost memory.
 		if size > maxSnappy || size > 64*len(block)+64 {
 			return 0, fmt.Errorf("snappy block claims %d bytes from %d", size, len(block))
+		}
+		if s.limit > 0 && int64(size) > s.limit {
+			return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, s.limit)
 		}
 		if s.out, err = s2.Decode(s.buf[:cap(s.buf)], block); err != nil {
 			return 0, err
