@@ -297,6 +297,72 @@ func TestValidation(t *testing.T) {
 	}
 }
 
+// packed compresses a batch.
+func packed(t *testing.T, plain []byte, codec record.Codec) []byte {
+	t.Helper()
+	o, _, err := record.Open(plain, nil, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := o.Rewrite(nil, record.Compression{Codec: codec}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestCompressedBatches: the header's times are put right from the records, the limits are the records', and a batch that
+// grows too large is refused, whether it is only checked or stored in another codec.
+func TestCompressedBatches(t *testing.T) {
+	ck := newClock()
+	now := ck.ms.Load()
+	none := record.Header{ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1}
+	zeros := make([]byte, 17<<20)
+	for codec := record.Gzip; codec <= record.Zstd; codec++ {
+		for _, recompress := range []bool{false, true} {
+			cfg := logtest.Config()
+			cfg.TimestampBeforeMax = time.Minute
+			cfg.MaxMessageBytes = 16 << 20 / 32
+			cfg.SegmentBytes = 8 << 20
+			cfg.Compact = recompress // opened whole
+			p := open(t, memfs.New(), cfg, ck)
+			key := []byte("k")
+			put := func(recs ...record.Record) []byte {
+				b := packed(t, record.Append(nil, none, recs...), codec)
+				h, err := record.ParseHeader(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.MaxTimestamp = now + 77
+				record.Put(b, h)
+				return b
+			}
+			old := put(record.Record{Timestamp: now, Key: key}, record.Record{Timestamp: now - 60_001, Key: key})
+			if _, err := p.Append(t.Context(), old, AppendOpts{Acks: 1}); !errors.Is(err, log.ErrInvalidTimestamp) {
+				t.Errorf("codec %d: too old inside: %v", codec, err)
+			}
+			if codec != record.Snappy { // which does not make it small enough to be sent
+				bomb := put(record.Record{Timestamp: now, Key: key, Value: zeros})
+				if _, err := p.Append(t.Context(), bomb, AppendOpts{Acks: 1}); log.KafkaCode(err) != 10 {
+					t.Errorf("codec %d: bomb: %v", codec, err)
+				}
+			}
+			good := put(record.Record{Timestamp: now - 9, Key: key}, record.Record{Timestamp: now - 5, Key: key}, record.Record{Timestamp: now - 7, Key: key})
+			if _, err := p.Append(t.Context(), good, AppendOpts{Acks: 1}); err != nil {
+				t.Fatal(err)
+			}
+			r, err := p.Read(log.ReadReq{MaxBytes: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h := logtest.Headers(t, logtest.Bytes(t, r))[0]; h.MaxTimestamp != now-5 || h.Codec() != codec {
+				t.Errorf("codec %d: stored in codec %d with largest time %d, want %d", codec, h.Codec(), h.MaxTimestamp, now-5)
+			}
+			closeP(t, p)
+		}
+	}
+}
+
 func TestLogAppendTime(t *testing.T) {
 	ck := newClock()
 	c := logtest.Config()

@@ -128,7 +128,7 @@ func (s *span) add(i int32, t int64) {
 }
 
 func checkBody(h *Header, b []byte) (minTS, maxTS int64, err error) {
-	s := span{NoTimestamp, NoTimestamp}
+	var low, high int64 // of the deltas
 	for i := int32(0); i < h.Count; i++ {
 		n, w := uvarint(b)
 		size := unzigzag(n)
@@ -140,12 +140,18 @@ func checkBody(h *Header, b []byte) (minTS, maxTS int64, err error) {
 			return 0, 0, err
 		}
 		b = b[w+int(size):]
-		s.add(i, h.BaseTimestamp+delta)
+		if i == 0 {
+			low, high = delta, delta
+		}
+		low, high = min(low, delta), max(high, delta)
 	}
 	if len(b) != 0 {
 		return 0, 0, fmt.Errorf("%w: %d bytes after the last of %d records", ErrInvalid, len(b), h.Count)
 	}
-	return s.low, s.high, nil
+	if h.Count <= 0 {
+		return NoTimestamp, NoTimestamp, nil
+	}
+	return h.BaseTimestamp + low, h.BaseTimestamp + high, nil
 }
 
 // checkRecord checks the i-th record, without its length.
