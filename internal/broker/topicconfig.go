@@ -221,8 +221,8 @@ func topicConfigKeys() []topicConfigKey {
 			func(c *log.TopicConfig) *int64 { return &c.RetentionBytes }),
 		msKey("retention.ms", "log.retention.ms", "How long records are kept; -1 for no limit.", -1, "-1",
 			func(c *log.TopicConfig) *time.Duration { return &c.RetentionAge }),
-		intKey("segment.bytes", "log.segment.bytes", "Largest segment file.",
-			func(c *log.TopicConfig) *int64 { return &c.SegmentBytes }),
+		ofType(kmsg.ConfigTypeInt, intKey("segment.bytes", "log.segment.bytes", "Largest segment file.",
+			func(c *log.TopicConfig) *int64 { return &c.SegmentBytes })),
 		intKey("segment.index.bytes", "log.index.size.max.bytes", "A segment is rolled when its offset index has this size.",
 			func(c *log.TopicConfig) *int32 { return &c.IndexBytes }),
 		msKey("segment.jitter.ms", "log.roll.jitter.ms", "Segments are rolled up to so much before segment.ms, at random.", math.MaxInt64, "",
@@ -254,6 +254,12 @@ func javaDouble(v float64) string {
 		s += ".0"
 	}
 	return s
+}
+
+// ofType shows a setting with another type than we keep it in.
+func ofType(t kmsg.ConfigType, k topicConfigKey) topicConfigKey {
+	k.typ = t
+	return k
 }
 
 // topicOnly keeps a setting's default out of the broker's properties.

@@ -4,6 +4,7 @@
 // in testdata/differences.list, each with its reason.
 //
 //	go test ./test/differential                                      Sluice against the answers that are written down
+//	go test ./test/differential -run TestKfake -rewrite              write down what kfake answers differently
 //	go test -tags interop ./test/differential -run Kafka             a live Apache Kafka against them
 //	go test -tags interop ./test/differential -run Kafka -rewrite    write them anew
 //

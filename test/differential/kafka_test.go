@@ -3,7 +3,6 @@
 package differential
 
 import (
-	"flag"
 	"net"
 	"os"
 	"os/exec"
@@ -13,8 +12,6 @@ import (
 	"sync"
 	"testing"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write Apache Kafka's answers into the scripts")
 
 // startKafka starts an Apache Kafka; SLUICE_KAFKA=HOST:PORT names one that
 // runs, with node id 1 and the settings of peers/kafka.sh.

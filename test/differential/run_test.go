@@ -35,6 +35,8 @@ type runner struct {
 	vars  map[string]string
 	view  *view
 	fmt   *kmsg.RequestFormatter
+
+	patience time.Duration
 }
 
 type conn struct {
@@ -54,7 +56,7 @@ func newRunner(t testing.TB, p peer, s *script, prefix string) *runner {
 		t.Fatal(err)
 	}
 	now := time.Now().UnixMilli() - behind
-	r := &runner{p: p, conns: map[string]*conn{}, fmt: kmsg.NewRequestFormatter(kmsg.FormatterClientID("differential")),
+	r := &runner{p: p, patience: patience, conns: map[string]*conn{}, fmt: kmsg.NewRequestFormatter(kmsg.FormatterClientID("differential")),
 		vars: map[string]string{"T": prefix, "now": strconv.FormatInt(now, 10), "node": strconv.Itoa(int(p.node))},
 		view: &view{prefix: prefix, now: now, node: p.node, port: int32(n), saved: map[string]string{}, savedAs: map[string]bool{}}}
 	for _, st := range s.steps {
@@ -72,7 +74,7 @@ func (r *runner) conn(name string) (*conn, error) {
 	if c := r.conns[name]; c != nil {
 		return c, nil
 	}
-	nc, err := net.DialTimeout("tcp", r.p.addr, patience)
+	nc, err := net.DialTimeout("tcp", r.p.addr, r.patience)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func (r *runner) conn(name string) (*conn, error) {
 // send writes a request; the answer is to be read with receive.
 func (r *runner) send(c *conn, req kmsg.Request) error {
 	c.corr++
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(r.patience))
 	_, err := c.Write(r.fmt.AppendRequest(nil, req, c.corr))
 	return closedError(err)
 }
@@ -196,7 +198,7 @@ func (r *runner) request(st *step, version int16) (string, error) {
 		}
 		return formatFlat("no answer"), nil
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(r.patience); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := r.ask(c, req)
 		if err != nil {
 			return closed(err)
@@ -363,14 +365,14 @@ func (r *runner) prepare(words []string) error {
 	return fmt.Errorf("%q is no step", strings.Join(words, " "))
 }
 
-func poll(what string, f func() (bool, error)) error {
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+func (r *runner) poll(what string, f func() (bool, error)) error {
+	for end := time.Now().Add(r.patience); ; time.Sleep(20 * time.Millisecond) {
 		ok, err := f()
 		if ok || err != nil {
 			return err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("waited %v for %s", patience, what)
+			return fmt.Errorf("waited %v for %s", r.patience, what)
 		}
 	}
 }
@@ -389,7 +391,7 @@ func (r *runner) metadata(c *conn, topic string) (*kmsg.MetadataResponseTopic, e
 }
 
 func (r *runner) awaitTopic(c *conn, topic string, parts int) error {
-	return poll("topic "+topic, func() (bool, error) {
+	return r.poll("topic "+topic, func() (bool, error) {
 		mt, err := r.metadata(c, topic)
 		if err != nil || mt.ErrorCode != 0 || len(mt.Partitions) != parts {
 			return false, err
@@ -418,14 +420,14 @@ func (r *runner) awaitTopic(c *conn, topic string, parts int) error {
 }
 
 func (r *runner) awaitGone(c *conn, topic string) error {
-	return poll("the end of topic "+topic, func() (bool, error) {
+	return r.poll("the end of topic "+topic, func() (bool, error) {
 		mt, err := r.metadata(c, topic)
 		return err == nil && mt.ErrorCode == kerr.UnknownTopicOrPartition.Code, err
 	})
 }
 
 func (r *runner) awaitGroup(c *conn, group string) error {
-	return poll("the coordinator of group "+group, func() (bool, error) {
+	return r.poll("the coordinator of group "+group, func() (bool, error) {
 		req := kmsg.NewPtrFindCoordinatorRequest()
 		req.Version, req.CoordinatorKey = 3, group
 		resp, err := r.ask(c, req)
