@@ -53,6 +53,7 @@ func (l *Log) Compact(ctx context.Context, o log.CompactOptions) (done log.Compa
 	if err != nil || len(views) == 0 || !l.worthIt(views, o) {
 		return done, err
 	}
+	l.passedOver = false
 	latest, end, err := l.readKeys(ctx, views, high, o)
 	if err != nil {
 		return done, fmt.Errorf("compact: %w", err)
@@ -139,12 +140,19 @@ func (l *Log) readKeys(ctx context.Context, views []view, high int64, o log.Comp
 			if err := ctx.Err(); err != nil {
 				return nil, 0, err
 			}
-			batch, h, err := b.at(v, pos)
+			batch, h, bad, err := b.at(v, pos)
 			if err != nil {
 				return nil, 0, err
 			}
+			if bad != nil {
+				l.passOver(v, pos, bad)
+			}
+			if h.Length == 0 { // not even where the next one begins is known
+				break
+			}
+			at := pos
 			pos += h.Size()
-			if h.LastOffset() < l.cleaned.to || h.LastOffset() >= high {
+			if bad != nil || h.LastOffset() < l.cleaned.to || h.LastOffset() >= high {
 				continue
 			}
 			if len(latest) >= limit && end > l.cleaned.to {
@@ -152,16 +160,16 @@ func (l *Log) readKeys(ctx context.Context, views []view, high int64, o log.Comp
 			}
 			if !h.Control() && h.Count > 0 {
 				op, err := b.open(batch, o.MaxOpened)
+				if err == nil {
+					err = op.Each(func(r record.View) bool {
+						if r.Key != nil {
+							latest[hashKey(r.Key)] = r.Offset
+						}
+						return true
+					})
+				}
 				if err != nil {
-					// Nobody can read it, so nobody misses a record of it; it stays as it is.
-					l.logger.Warn("compaction passes over an unreadable batch", "file", v.file.Path(), "position", pos-h.Size(), "err", err)
-				} else if err := op.Each(func(r record.View) bool {
-					if r.Key != nil {
-						latest[hashKey(r.Key)] = r.Offset
-					}
-					return true
-				}); err != nil {
-					l.logger.Warn("compaction passes over an unreadable batch", "file", v.file.Path(), "position", pos-h.Size(), "err", err)
+					l.passOver(v, at, err)
 				}
 			}
 			end = h.LastOffset() + 1
@@ -187,15 +195,27 @@ func (l *Log) compactSegment(v *view, latest map[keyHash]int64, o log.CompactOpt
 	}()
 	// Tombstones have done their work when every consumer had the time to see them.
 	seen, ok := l.cleaned.seen[v.base]
-	dropTombstones := ok && o.Now.UnixMilli()-seen > o.DeleteRetention.Milliseconds()
+	oldEnough := ok && o.Now.UnixMilli()-seen > o.DeleteRetention.Milliseconds()
 	w := compactWriter{f: f}
 	var b batchReader
 	gone := int64(0)
+	damaged := false
 	for pos := int64(0); pos < v.size; {
-		batch, h, err := b.at(v, pos)
+		batch, h, bad, err := b.at(v, pos)
 		if err != nil {
 			return err
 		}
+		if bad != nil {
+			l.passOver(v, pos, bad)
+			if h.Length == 0 {
+				return nil // the segment stays as it is
+			}
+			w.batch(batch)
+			damaged = true
+			pos += h.Size()
+			continue
+		}
+		at := pos
 		pos += h.Size()
 		if h.Count == 0 && !o.KeepEmpty(&h) {
 			w.empty(&h)
@@ -207,6 +227,7 @@ func (l *Log) compactSegment(v *view, latest map[keyHash]int64, o log.CompactOpt
 		}
 		op, err := b.open(batch, o.MaxOpened)
 		if err != nil {
+			l.passOver(v, at, err)
 			w.batch(batch)
 			continue
 		}
@@ -217,7 +238,7 @@ func (l *Log) compactSegment(v *view, latest map[keyHash]int64, o log.CompactOpt
 				return true // from before the topic was compacted; there is nothing that could take its place
 			case ok && off > r.Offset:
 				return false
-			case r.Value == nil && dropTombstones && r.Offset < l.cleaned.to:
+			case r.Value == nil && oldEnough && !l.passedOver && r.Offset < l.cleaned.to:
 				return false
 			}
 			return true
@@ -257,7 +278,7 @@ func (l *Log) compactSegment(v *view, latest map[keyHash]int64, o log.CompactOpt
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if swapped, err = l.swap(v, tmp); err != nil || !swapped {
+	if swapped, err = l.swap(v, tmp, damaged); err != nil || !swapped {
 		return err
 	}
 	done.Segments++
@@ -269,7 +290,7 @@ func (l *Log) compactSegment(v *view, latest map[keyHash]int64, o log.CompactOpt
 
 // swap gives the new file the segment's name. It is false when the segment was deleted meanwhile. Readers of the old file
 // keep it.
-func (l *Log) swap(v *view, tmp string) (bool, error) {
+func (l *Log) swap(v *view, tmp string, damaged bool) (bool, error) {
 	l.passMu.Lock()
 	defer l.passMu.Unlock()
 	l.mu.RLock()
@@ -299,7 +320,9 @@ func (l *Log) swap(v *view, tmp string) (bool, error) {
 	}
 	old := v.seg
 	s.mem, s.created, s.changed, s.touched, s.synced = x, old.created, old.changed, time.Now().UnixMilli(), true
-	s.verified.add(0, s.size)
+	if !damaged {
+		s.verified.add(0, s.size)
+	}
 	l.mu.Lock()
 	segs := append([]*segment(nil), l.segs...)
 	at = l.position(old)
@@ -330,7 +353,9 @@ type batchReader struct {
 	in, opened, out []byte
 }
 
-func (b *batchReader) at(v *view, pos int64) ([]byte, record.Header, error) {
+// at reads the batch at pos. bad says what is wrong with it: with its records, and then batch is what the file has, or with
+// its header, and then h is empty and the batch after it cannot be found.
+func (b *batchReader) at(v *view, pos int64) (batch []byte, h record.Header, bad, err error) {
 	read := func(n int64) error {
 		if int64(cap(b.in)) < n {
 			b.in = make([]byte, max(n, 64<<10))
@@ -341,25 +366,41 @@ func (b *batchReader) at(v *view, pos int64) ([]byte, record.Header, error) {
 		}
 		return nil
 	}
-	if err := read(record.HeaderSize); err != nil {
-		return nil, record.Header{}, err
+	if err := read(min(record.HeaderSize, v.size-pos)); err != nil {
+		return nil, h, nil, err
 	}
-	h, err := record.ParseHeader(b.in)
-	if err == nil && h.Size() > v.size-pos {
-		err = fmt.Errorf("batch of %d bytes where %d are left", h.Size(), v.size-pos)
+	h, bad = record.ParseHeader(b.in)
+	if bad == nil && h.Size() > v.size-pos {
+		bad = fmt.Errorf("batch of %d bytes where %d are left", h.Size(), v.size-pos)
 	}
-	if err == nil {
-		if err := read(h.Size()); err != nil {
-			return nil, h, err
-		}
-		// What is written anew gets a right CRC; damage must not.
-		h, err = record.Check(b.in)
+	if bad != nil {
+		return nil, record.Header{}, bad, nil
 	}
-	if err != nil {
-		return nil, h, fmt.Errorf("%w: %w", log.ErrCorruptMessage, &seglog.CorruptionError{Path: v.file.Path(), Offset: pos, Err: err})
+	if err := read(h.Size()); err != nil {
+		return nil, h, nil, err
 	}
-	return b.in, h, nil
+	// What is written anew gets a right CRC; damage must not.
+	_, bad = record.Check(b.in)
+	return b.in, h, bad, nil
 }
+
+// passOver notes a batch that cannot be looked into: it stays, and so do the tombstones behind it, because it may hold what
+// they delete.
+func (l *Log) passOver(v *view, pos int64, why error) {
+	l.passedOver = true
+	at := batchPlace{v.base, pos}
+	if l.toldOver[at] {
+		return
+	}
+	if l.toldOver == nil || len(l.toldOver) >= 1000 {
+		l.toldOver = map[batchPlace]bool{}
+	}
+	l.toldOver[at] = true
+	l.logger.Error("compaction passes over a batch that cannot be read; it stays as it is", "file", v.file.Path(), "position", pos, "err", why)
+}
+
+// batchPlace is a segment's base and a position in it.
+type batchPlace struct{ base, pos int64 }
 
 func (b *batchReader) open(batch []byte, limit int64) (o record.Opened, err error) {
 	o, b.opened, err = record.Open(batch, b.opened, limit)

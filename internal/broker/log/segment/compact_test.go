@@ -411,24 +411,82 @@ func TestCompactBesideReaders(t *testing.T) {
 	}
 }
 
-// TestCompactDamage: a damaged batch is not written anew with a right CRC.
+// TestCompactDamage: a damaged batch stays as it is, a segment with a damaged header too, and the rest is compacted.
 func TestCompactDamage(t *testing.T) {
-	fs := memfs.New()
-	l := openMem(t, fs, logtest.Config())
-	fill(t, l, 3)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
+	for _, what := range []string{"records", "header"} {
+		fs := memfs.New()
+		l := openMem(t, fs, logtest.Config())
+		all := fill(t, l, 3)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		name := seglog.Name(dir, l.segs[1].base, logExt)
+		b, _ := fs.ReadFile(name)
+		h, err := record.ParseHeader(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := h.Size() // the second batch
+		if what == "header" {
+			b[at+16] = 9 // its magic
+		} else {
+			b[at+100] ^= 1
+		}
+		fs.WriteFile(name, b)
+		l = openMem(t, fs, logtest.Config())
+		for range 2 {
+			done, err := l.Compact(t.Context(), compactOptions(time.UnixMilli(2000)))
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if done.Segments == 0 && len(l.toldOver) != 1 {
+				t.Fatalf("%s: nothing was compacted, %d batches passed over", what, len(l.toldOver))
+			}
+		}
+		after, _ := fs.ReadFile(name)
+		damaged := b[at : at+h.Size()] // all batches are of one size
+		if what == "header" {
+			damaged = b
+		}
+		if !strings.Contains(string(after), string(damaged)) {
+			t.Errorf("%s: what was damaged was changed", what)
+		}
+		// Outside the damage the latest value of each key is there.
+		want := surviving(all, l.cleaned.to)
+		for off, kv := range want {
+			r, err := l.Read(log.ReadReq{Offset: off, MaxBytes: 1, MinOne: true})
+			if err != nil {
+				if off < l.segs[1].base || off >= l.segs[1].next {
+					t.Errorf("%s: offset %d: %v", what, off, err)
+				}
+				continue
+			}
+			got := logtest.Bytes(t, r)
+			if k, _, _ := strings.Cut(kv, " "); !strings.Contains(string(got), strings.TrimPrefix(k, strings.Split(k, "=")[0]+"=")) {
+				t.Errorf("%s: offset %d does not hold %.20q", what, off, kv)
+			}
+		}
+		if first := l.segs[0]; int64(len(contentsOf(t, l, first.base, first.next))) == first.next-first.base {
+			t.Errorf("%s: the segment before the damage was not compacted", what)
+		}
+		abandon(t, l)
 	}
-	name := seglog.Name(dir, l.segs[1].base, logExt)
-	b, _ := fs.ReadFile(name)
-	b[300] ^= 1
-	fs.WriteFile(name, b)
-	l = openMem(t, fs, logtest.Config())
-	defer abandon(t, l)
-	if _, err := l.Compact(t.Context(), compactOptions(time.UnixMilli(2000))); log.KafkaCode(err) != 2 {
-		t.Errorf("compaction over damage: %v", err)
+}
+
+// contentsOf counts the offsets with records of one batch each in a range.
+func contentsOf(t testing.TB, l *Log, from, to int64) (offsets []int64) {
+	t.Helper()
+	for off := from; off < to; {
+		r, err := l.Read(log.ReadReq{Offset: off, MaxBytes: 1, MinOne: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range logtest.Headers(t, logtest.Bytes(t, r)) {
+			if h.Count > 0 {
+				offsets = append(offsets, h.BaseOffset)
+			}
+			off = h.LastOffset() + 1
+		}
 	}
-	if after, _ := fs.ReadFile(name); string(after) != string(b) {
-		t.Error("the damaged file was changed")
-	}
+	return offsets
 }

@@ -68,6 +68,9 @@ type Log struct {
 
 	compactMu sync.Mutex // one compaction at a time; before passMu
 	cleaned   cleaned    // under compactMu
+	// passedOver says that the pass under way met a batch that it could not look into; toldOver are those that were logged.
+	passedOver bool
+	toldOver   map[batchPlace]bool
 
 	sync  syncState
 	timer *time.Timer // flush.ms; under appendMu
@@ -257,10 +260,14 @@ func (l *Log) full(cfg *log.TopicConfig, n, next, now int64) string {
 	if ts := l.batches[0].h.MaxTimestamp; s.firstTS >= 0 && ts >= 0 {
 		age = ts - s.firstTS
 	}
+	longest := cfg.SegmentAge
+	if cfg.Compact && cfg.MaxCompactionLag > 0 { // the segment that is written is not compacted
+		longest = min(longest, cfg.MaxCompactionLag)
+	}
 	switch {
 	case s.size+n > min(cfg.SegmentBytes, maxPosition):
 		return "size"
-	case age > cfg.SegmentAge.Milliseconds()-s.jitter:
+	case age > longest.Milliseconds()-s.jitter:
 		return "age"
 	case int64(len(s.mem.pos)+1)*posEntrySize > int64(cfg.IndexBytes):
 		return "index"
