@@ -134,7 +134,7 @@ func TestCheckWideWindow(t *testing.T) {
 // TestCheckCompressedAllocates: what a batch may cost once the decoders are there.
 func TestCheckCompressedAllocates(t *testing.T) {
 	if raceEnabled {
-		t.Skip("no allocation budget under the race detector, whose pools forget; the run without it checks it")
+		t.Skip("NOT CHECKED: allocations per batch, as pools forget under the race detector; a run without it checks them")
 	}
 	plain := sample(180)
 	for name, c := range codecs(t) {
