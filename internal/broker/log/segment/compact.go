@@ -323,6 +323,7 @@ func (l *Log) swap(v *view, tmp string, damaged bool) (bool, error) {
 	if !damaged {
 		s.verified.add(0, s.size)
 	}
+	l.appendMu.Lock() // appends read the list without mu
 	l.mu.Lock()
 	segs := append([]*segment(nil), l.segs...)
 	at = l.position(old)
@@ -331,6 +332,7 @@ func (l *Log) swap(v *view, tmp string, damaged bool) (bool, error) {
 		l.segs = segs
 	}
 	l.mu.Unlock()
+	l.appendMu.Unlock()
 	if at < 0 { // cannot be: deletions hold passMu
 		return true, file.Release()
 	}

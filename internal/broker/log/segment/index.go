@@ -144,8 +144,25 @@ func checkFooter(f []byte, fileSize int64, kind byte, entry int, logSize int64) 
 
 // readIndex reads and verifies one whole index file and returns its entries' bytes.
 func readIndex(fsys vfs.FS, path string, kind byte, entry int, logSize int64) ([]byte, error) {
-	b, err := seglog.ReadFile(fsys, path, 1<<31)
+	f, err := fsys.Open(path, os.O_RDONLY)
 	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBadIndex, err)
+	}
+	defer f.Close() // read only: nothing can be lost
+	return readIndexFile(f, kind, entry, logSize)
+}
+
+// readIndexFile is readIndex of a file that is open already.
+func readIndexFile(f vfs.File, kind byte, entry int, logSize int64) ([]byte, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBadIndex, err)
+	}
+	if st.Size() > 1<<31 {
+		return nil, fmt.Errorf("%w: %d bytes are too many", errBadIndex, st.Size())
+	}
+	b := make([]byte, st.Size())
+	if n, err := f.ReadAt(b, 0); n < len(b) {
 		return nil, fmt.Errorf("%w: %w", errBadIndex, err)
 	}
 	if len(b) < footerSize {
@@ -245,16 +262,20 @@ func (x *fileIndex) open() (vfs.File, int, error) {
 	if x.f != nil || x.err != nil {
 		return x.f, x.n, x.err
 	}
-	path := seglog.Name(x.dir, x.base, indexExt)
-	b, err := readIndex(x.fs, path, 0, posEntrySize, x.logSize)
-	if err == nil {
-		x.n = len(b) / posEntrySize
-		if x.f, err = x.fs.Open(path, os.O_RDONLY); err != nil {
-			err = fmt.Errorf("%w: %w", errBadIndex, err)
-		}
+	// What is verified is what is kept: compaction may put another file under the name meanwhile.
+	f, err := x.fs.Open(seglog.Name(x.dir, x.base, indexExt), os.O_RDONLY)
+	if err != nil {
+		x.err = fmt.Errorf("%w: %w", errBadIndex, err)
+		return nil, 0, x.err
 	}
-	x.err = err
-	return x.f, x.n, x.err
+	b, err := readIndexFile(f, 0, posEntrySize, x.logSize)
+	if err != nil {
+		f.Close() // read only: nothing can be lost
+		x.err = err
+		return nil, 0, err
+	}
+	x.f, x.n = f, len(b)/posEntrySize
+	return x.f, x.n, nil
 }
 
 func (x *fileIndex) close() {

@@ -48,7 +48,7 @@ type Log struct {
 
 	mu       sync.RWMutex
 	cfg      log.TopicConfig
-	segs     []*segment // ascending, never empty; copied on change
+	segs     []*segment // ascending, never empty; copied on change, which takes appendMu and mu
 	start    int64
 	high     mark
 	end      mark
