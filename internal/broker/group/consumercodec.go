@@ -46,6 +46,12 @@ func appendTag(dst []byte, tag uint32, content []byte) []byte {
 
 func noTags(dst []byte) []byte { return append(dst, 0) }
 
+// A tagged field that is a nullable struct begins with a varint of its own. (Elsewhere a null struct is the byte -1.)
+const (
+	noStruct = 0
+	aStruct  = 1
+)
+
 func epochRecord(group string, c *consumerGroup) Record {
 	v := kbin.AppendInt32(value(), c.epoch)
 	if c.hash == 0 {
@@ -68,10 +74,11 @@ func memberRecord(group string, m *consumerMember) Record {
 	v = appendCompactOptional(v, m.regex)
 	v = kbin.AppendInt32(v, int32(m.rebalance.Milliseconds()))
 	v = appendCompactOptional(v, m.assignor)
+	// Left out, Apache Kafka takes it for a classic member without protocols.
 	if m.classic == nil {
-		v = noTags(v)
+		v = appendTag(v, 0, kbin.AppendUvarint(nil, noStruct))
 	} else {
-		c := kbin.AppendInt8(nil, 1) // a nullable struct that is there
+		c := kbin.AppendUvarint(nil, aStruct)
 		c = kbin.AppendInt32(c, int32(m.classic.session.Milliseconds()))
 		c = kbin.AppendCompactArrayLen(c, len(m.classic.protocols))
 		for _, p := range m.classic.protocols {
@@ -296,7 +303,7 @@ func (e *consumerEntry) readMember(r *kbin.Reader) {
 		m.assignor = *s
 	}
 	readTags(r, func(b *kbin.Reader) {
-		if b.Int8() < 0 {
+		if b.Uvarint() == noStruct {
 			return
 		}
 		m.classic = &classicMember{session: time.Duration(b.Int32()) * time.Millisecond}
