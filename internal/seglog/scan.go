@@ -17,6 +17,15 @@ type Framing interface {
 	Accept(pos int64, frame []byte) error
 	// After reports whether frame, somewhere behind the last accepted one, is a valid frame that belongs to this log.
 	After(frame []byte) bool
+	// Ends returns what tells where else the bad frame with this header may end, if its length is what is wrong with it. It
+	// is nil if the header is not one that the log would have written behind the last accepted frame.
+	Ends(header []byte) Ends
+}
+
+// Ends is given the bytes of a frame behind its header, one after the other.
+type Ends interface {
+	// Ends reports whether the frame is whole when it ends before b, and takes b.
+	Ends(b byte) bool
 }
 
 // ScanResult is what Scan found.
@@ -42,6 +51,10 @@ const (
 // lies behind them: then they are damage, and the error is a *CorruptionError; the result still says where the damage
 // starts. A frame with a whole page of zeros counts as torn even so: such pages are what a power cut leaves of
 // writes that were never synced, and nothing behind them was synced either.
+//
+// What looks like a valid frame may be part of a record: a record can hold a copy of a log. So a frame whose header is right
+// reaches as far as it says, and only what lies behind that counts, unless its own checksum says that it ended earlier,
+// where another frame begins: then its length is what is damaged.
 func Scan(r io.ReaderAt, path string, from, size int64, fr Framing) (ScanResult, error) {
 	s := scanner{r: r, size: size}
 	hs := int64(fr.HeaderSize())
@@ -88,7 +101,7 @@ func (s *scanner) judge(path string, pos, n int64, bad error, fr Framing) (ScanR
 		res.Unwritten = true
 		return res, nil
 	}
-	at, err := s.resync(pos+1, fr)
+	at, err := s.behind(pos, fr)
 	switch {
 	case errors.Is(err, errBudget):
 		return res, &CorruptionError{Path: path, Offset: pos, Err: fmt.Errorf("%w (gave up looking for valid records behind it)", bad)}
@@ -106,6 +119,8 @@ type scanner struct {
 	size int64
 	buf  []byte
 	at   int64 // position of buf
+
+	frame []byte // a buffer of its own, so that the window stays where it is
 }
 
 // window returns n bytes from pos, which must be there. They are valid until the next call.
@@ -154,11 +169,71 @@ func allZero(b []byte) bool {
 
 var errBudget = errors.New("search budget is spent")
 
+// behind returns the position of the first valid frame behind the bad one at pos, or -1.
+func (s *scanner) behind(pos int64, fr Framing) (int64, error) {
+	hs := int64(fr.HeaderSize())
+	h, err := s.window(pos, min(hs, s.size-pos))
+	if err != nil {
+		return -1, err
+	}
+	n, err := fr.FrameSize(h)
+	if err != nil {
+		return s.resync(pos+1, fr) // no length to go by
+	}
+	ends := fr.Ends(h)
+	if ends == nil {
+		return s.resync(pos+1, fr)
+	}
+	if at, err := s.ends(pos+hs, min(pos+n, s.size), ends, fr); err != nil || at >= 0 {
+		return at, err
+	}
+	return s.resync(pos+n, fr)
+}
+
+// ends returns the position in [from, to) where the frame that goes on at from may end and a valid one begins, or -1.
+func (s *scanner) ends(from, to int64, ends Ends, fr Framing) (int64, error) {
+	hs := int64(fr.HeaderSize())
+	for from < to {
+		b, err := s.window(from, min(scanBuffer, to-from))
+		if err != nil {
+			return -1, err
+		}
+		for i, c := range b {
+			at := from + int64(i)
+			if !ends.Ends(c) || at+hs > s.size {
+				continue
+			}
+			// Not through the window, which holds b.
+			h := make([]byte, hs)
+			if got, err := s.r.ReadAt(h, at); int64(got) < hs {
+				return -1, err
+			}
+			n, err := fr.FrameSize(h)
+			if err != nil || n > s.size-at {
+				continue
+			}
+			if ok, err := s.after(at, n, fr); err != nil || ok {
+				return at, err
+			}
+		}
+		from += int64(len(b))
+	}
+	return -1, nil
+}
+
+// after reports whether the n bytes at pos are a valid frame.
+func (s *scanner) after(pos, n int64, fr Framing) (bool, error) {
+	s.frame = slices.Grow(s.frame[:0], int(n))[:n]
+	if got, err := s.r.ReadAt(s.frame, pos); int64(got) < n {
+		return false, err
+	}
+	return fr.After(s.frame), nil
+}
+
 // resync returns the position of the first valid frame at or after pos, or -1.
 func (s *scanner) resync(pos int64, fr Framing) (int64, error) {
 	hs := int64(fr.HeaderSize())
 	budget := int64(resyncBudget)
-	var frame []byte // a buffer of its own, so that the window of headers stays where it is
 	for ; pos+hs <= s.size; pos++ {
 		h, err := s.window(pos, hs)
 		if err != nil {
@@ -171,11 +246,9 @@ func (s *scanner) resync(pos int64, fr Framing) (int64, error) {
 		if budget -= n; budget < 0 {
 			return -1, errBudget
 		}
-		frame = slices.Grow(frame[:0], int(n))[:n]
-		if got, err := s.r.ReadAt(frame, pos); int64(got) < n {
+		if ok, err := s.after(pos, n, fr); err != nil {
 			return -1, err
-		}
-		if fr.After(frame) {
+		} else if ok {
 			return pos, nil
 		}
 	}

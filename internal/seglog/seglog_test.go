@@ -299,6 +299,21 @@ func (x *toy) Accept(_ int64, b []byte) error {
 
 func (x *toy) After(b []byte) bool { return x.ok(b) && binary.BigEndian.Uint32(b[8:]) > x.next }
 
+func (x *toy) Ends(h []byte) Ends {
+	if binary.BigEndian.Uint32(h[8:]) != x.next {
+		return nil
+	}
+	return &toyEnds{crc32.ChecksumIEEE(h[8:]), binary.BigEndian.Uint32(h[4:])}
+}
+
+type toyEnds struct{ sum, want uint32 }
+
+func (x *toyEnds) Ends(b byte) bool {
+	whole := x.sum == x.want
+	x.sum = crc32.Update(x.sum, crc32.IEEETable, []byte{b})
+	return whole
+}
+
 func TestScan(t *testing.T) {
 	data := bytes.Repeat([]byte("data"), 2500) // frames of 10,012 bytes: each holds a whole page
 	var log []byte
@@ -307,6 +322,10 @@ func TestScan(t *testing.T) {
 	}
 	const size = 10_012
 	mod := func(f func(b []byte) []byte) []byte { return f(bytes.Clone(log)) }
+	// A record that holds frames which could follow, as the last one and before another.
+	nested := append(bytes.Clone(log), frame(10, slices.Concat(frame(20, data), frame(21, data), []byte("end")))...)
+	modNested := func(f func(b []byte)) []byte { b := bytes.Clone(nested); f(b); return b }
+	followed := func(f func(b []byte)) []byte { return append(modNested(f), frame(11, data)...) }
 	for name, c := range map[string]struct {
 		b         []byte
 		end       int
@@ -326,6 +345,14 @@ func TestScan(t *testing.T) {
 		"zeros at the end":         {append(bytes.Clone(log), make([]byte, 20_000)...), 10 * size, true, true, false},
 		"few zeros at the end":     {append(bytes.Clone(log), make([]byte, 20)...), 10 * size, true, false, false},
 		"old record, older number": {append(bytes.Clone(log), frame(3, data)...), 10 * size, true, false, false},
+		"others in a torn one":     {nested[:10*size+15_000], 10 * size, true, true, false},
+		"torn behind others":       {nested[:len(nested)-3], 10 * size, true, true, false},
+		"others in a flipped one":  {modNested(func(b []byte) { b[len(b)-1] ^= 1 }), 10 * size, true, false, false},
+		"others in a long one":     {modNested(func(b []byte) { b[10*size+1] ^= 0x40 }), 10 * size, true, true, false},
+		"flip round others":        {followed(func(b []byte) { b[11*size] ^= 1 }), 10 * size, true, false, true},
+		"too long round others":    {followed(func(b []byte) { b[10*size+1] ^= 0x40 }), 10 * size, true, false, true},
+		"long round others":        {followed(func(b []byte) { b[10*size+2] ^= 0x10 }), 10 * size, true, false, true},
+		"short round others":       {followed(func(b []byte) { b[10*size+2] ^= 0x40 }), 10 * size, true, false, true},
 		"record left out":          {mod(func(b []byte) []byte { return append(b[:4*size], b[5*size:]...) }), 4 * size, true, false, true},
 	} {
 		x := &toy{}

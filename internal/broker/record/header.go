@@ -174,6 +174,24 @@ func Check(b []byte) (Header, error) {
 	return h, nil
 }
 
+// Ends finds where a batch can end whose length is in doubt: the CRC does not cover the length, but it covers the rest.
+type Ends struct{ sum, want uint32 }
+
+// NewEnds begins behind a batch's header.
+func NewEnds(header []byte) *Ends {
+	return &Ends{
+		sum:  ^crc32.Checksum(header[posAttributes:HeaderSize], castagnoli),
+		want: binary.BigEndian.Uint32(header[posCRC:]),
+	}
+}
+
+// Ends reports whether the CRC fits a batch that ends before the next byte, b, and takes b.
+func (e *Ends) Ends(b byte) bool {
+	whole := ^e.sum == e.want
+	e.sum = castagnoli[byte(e.sum)^b] ^ e.sum>>8
+	return whole
+}
+
 // SetBaseOffset patches the offset of the first record. The CRC does not cover it.
 func SetBaseOffset(batch []byte, off int64) {
 	binary.BigEndian.PutUint64(batch[posBaseOffset:], uint64(off))

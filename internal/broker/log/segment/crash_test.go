@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -233,23 +234,114 @@ func TestUnsyncedHole(t *testing.T) {
 	}
 }
 
-// TestEmbeddedBatches cuts off a batch whose value holds whole batches: they are no sign of damage.
-func TestEmbeddedBatches(t *testing.T) {
+// nested is a log of three records in a batch and one that holds batches with offsets that could follow, and the positions
+// where the second batch begins and ends.
+func nested(inner ...[]byte) (b []byte, from, to int64) {
+	b = logtest.Batch(1, 3, 10)
+	from = int64(len(b))
+	h := record.Header{BaseOffset: 3, ProducerID: -1, BaseSequence: -1}
+	b = record.Append(b, h, record.Record{Value: bytes.Join(inner, nil)})
+	return b, from, int64(len(b))
+}
+
+// at is a batch at an offset.
+func at(off int64, b []byte) []byte {
+	record.SetBaseOffset(b, off)
+	return b
+}
+
+func openBytes(t *testing.T, b []byte) (*Log, error) {
+	t.Helper()
 	fs := memfs.New()
-	l := openMem(t, fs, logtest.Config())
-	logtest.MustAppend(t, l, logtest.Batch(1, 3, 10))
-	inner := logtest.Batch(1, 1, 10) // base offset 0, as producers send it
-	outer := record.Append(nil, record.Header{ProducerID: -1, BaseSequence: -1},
-		record.Record{Value: append(bytes.Repeat(inner, 3), make([]byte, 100)...)})
-	logtest.MustAppend(t, l, outer)
-	img := fs.Clone()
-	abandon(t, l)
-	name := lastLog(t, img)
-	b, _ := img.ReadFile(name)
-	img.WriteFile(name, b[:len(b)-20])
-	if o := openAndClose(t, img); o.End != 3 {
-		t.Fatalf("%+v", o)
+	if err := fs.MkdirAll(dir); err != nil {
+		t.Fatal(err)
 	}
+	fs.WriteFile(seglog.Name(dir, 0, logExt), b)
+	c := logtest.Config()
+	c.SegmentBytes = 1 << 20
+	return Open(t.Context(), Options{FS: fs, Dir: dir, Config: c, Logger: quiet})
+}
+
+// cutOff wants b to open with the first batch only: the other was torn.
+func cutOff(t *testing.T, what string, b []byte, keep int64) {
+	t.Helper()
+	l, err := openBytes(t, b)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	defer abandon(t, l)
+	if o := l.Offsets(); o.End != 3 {
+		t.Fatalf("%s: %+v, want the end 3", what, o)
+	}
+	if !bytes.Equal(logtest.ReadAll(t, l), b[:keep]) {
+		t.Fatalf("%s: the first batch is not what it was", what)
+	}
+	if p := logtest.MustAppend(t, l, logtest.Batch(9, 1, 10)); p.Base != 3 {
+		t.Fatalf("%s: append at %d", what, p.Base)
+	}
+}
+
+// damagedAt wants b not to open, with the damage at pos.
+func damagedAt(t *testing.T, what string, b []byte, pos int64) {
+	t.Helper()
+	l, err := openBytes(t, b)
+	if err == nil {
+		defer abandon(t, l)
+		t.Fatalf("%s: damage in the middle was accepted: %+v", what, l.Offsets())
+	}
+	if ce := (*seglog.CorruptionError)(nil); !errors.As(err, &ce) || ce.Offset != pos {
+		t.Fatalf("%s: %v, want damage at %d", what, err, pos)
+	}
+}
+
+// TestEmbeddedBatches has a batch whose value holds whole batches, as of someone who stores raw segments. Cut off
+// anywhere it is a torn end. Damaged and followed by another batch it is damage, wherever the bit is.
+func TestEmbeddedBatches(t *testing.T) {
+	for name, inner := range map[string][][]byte{
+		"as producers send them": {logtest.Batch(1, 1, 10), logtest.Batch(1, 1, 10)},
+		"offsets that follow":    {at(4, logtest.Batch(1, 1, 10)), at(5, logtest.Batch(1, 2, 10)), at(7, logtest.Batch(1, 1, 10))},
+		"the same offset":        {at(3, logtest.Batch(1, 1, 10)), at(4, logtest.Batch(1, 1, 10)), []byte("end")},
+	} {
+		b, from, to := nested(inner...)
+		for cut := from + 1; cut < to; cut++ {
+			cutOff(t, fmt.Sprintf("%s, cut at %d of %d to %d", name, cut, from, to), b[:cut], from)
+		}
+		followed := append(bytes.Clone(b), at(4, logtest.Batch(5, 1, 10))...)
+		for i := from; i < to; i++ {
+			if i-from >= 12 && i-from < 16 {
+				continue // the epoch, which no checksum covers
+			}
+			for bit := range 8 {
+				flipped := bytes.Clone(followed)
+				flipped[i] ^= 1 << bit
+				damagedAt(t, fmt.Sprintf("%s, byte %d of %d to %d, bit %d", name, i, from, to, bit), flipped, from)
+			}
+		}
+	}
+}
+
+// FuzzTornTail: a batch that holds anything, a batch included, is a torn end wherever it is cut, and damage if its length
+// is wrong and another batch follows.
+func FuzzTornTail(f *testing.F) {
+	f.Add([]byte("before"), []byte("value"), []byte("after"), int64(4), uint32(100), int32(1<<20))
+	f.Add([]byte{}, []byte{}, []byte{}, int64(4), uint32(1), int32(60))
+	raw, _, _ := nested(at(4, logtest.Batch(1, 2, 10)))
+	f.Add(raw, raw, raw, int64(5), uint32(400), int32(250))
+	f.Fuzz(func(t *testing.T, before, value, after []byte, off int64, cut uint32, length int32) {
+		if len(before)+len(value)+len(after) > 4000 { // so that there is no page that could be zeros
+			return
+		}
+		embedded := record.Append(nil, record.Header{BaseOffset: off, ProducerID: -1}, record.Record{Value: value})
+		b, from, to := nested(before, embedded, after)
+		cutOff(t, "cut", b[:from+1+int64(cut)%(to-from-1)], from)
+		b = append(b, at(4, logtest.Batch(5, 1, 10))...)
+		is := binary.BigEndian.Uint32(b[from+8:])
+		if uint32(length) == is {
+			return
+		}
+		binary.BigEndian.PutUint32(b[from+8:], uint32(length))
+		damagedAt(t, fmt.Sprintf("length %d for %d", length, is), b, from)
+	})
 }
 
 func TestSegmentCountAndScanAfterKill(t *testing.T) {

@@ -231,10 +231,19 @@ func (f *framing) Accept(pos int64, frame []byte) error {
 	return nil
 }
 
-// After wants a base offset that can follow: batches inside the value of a record seldom have one.
+// After wants a base offset that can follow.
 func (f *framing) After(frame []byte) bool {
 	h, err := record.Check(frame)
 	return err == nil && h.BaseOffset > f.s.next && h.BaseOffset-f.s.base <= maxRelative
+}
+
+// Ends trusts a header with the offset that comes next: nothing but the log itself has put it there.
+func (f *framing) Ends(header []byte) seglog.Ends {
+	h, err := record.ParseHeader(header)
+	if err != nil || h.BaseOffset != f.s.next {
+		return nil
+	}
+	return record.NewEnds(header)
 }
 
 // scan verifies segment i batch by batch and cuts off a torn end. next is where the next segment begins.
