@@ -247,13 +247,9 @@ type groupsDeleteOffsetsCmd struct {
 }
 
 func (c *groupsDeleteOffsetsCmd) Run(env *Env) error {
-	var specs []partitionSpec
-	for _, s := range c.Topic {
-		spec, err := parsePartitionSpec(s)
-		if err != nil {
-			return usageError(fmt.Errorf("--topic: %w", err))
-		}
-		specs = append(specs, spec)
+	specs, err := parsePartitionSpecs(c.Topic)
+	if err != nil {
+		return usageError(fmt.Errorf("--topic: %w", err))
 	}
 	cl, ctx, done, err := c.session(env)
 	if err != nil {
@@ -265,7 +261,7 @@ func (c *groupsDeleteOffsetsCmd) Run(env *Env) error {
 	set := kadm.TopicsSet{}
 	now, err := committed(ctx, adm, c.Group)
 	if err != nil {
-		return fmt.Errorf("look up committed offsets: %w", err)
+		return err
 	}
 	for _, s := range specs {
 		if s.partitions == nil {

@@ -53,16 +53,25 @@ func parsePartitionSpec(s string) (partitionSpec, error) {
 	return spec, nil
 }
 
+func parsePartitionSpecs(list []string) ([]partitionSpec, error) {
+	var specs []partitionSpec
+	for _, s := range list {
+		spec, err := parsePartitionSpec(s)
+		if err != nil {
+			return nil, err
+		}
+		specs = append(specs, spec)
+	}
+	return specs, nil
+}
+
 // scope resolves what is to be reset: the given partitions, or with none those
 // for which the group has committed.
 func scope(ctx context.Context, adm *kadm.Client, group string, specs []partitionSpec, all bool) (kadm.TopicsSet, error) {
 	set := kadm.TopicsSet{}
 	if all {
 		os, err := committed(ctx, adm, group)
-		if err != nil {
-			return nil, fmt.Errorf("look up committed offsets: %w", err)
-		}
-		return os.TopicsSet(), nil
+		return os.TopicsSet(), err
 	}
 	for _, s := range specs {
 		ts, err := adm.ListTopicsWithInternal(ctx, s.topic)
@@ -94,15 +103,15 @@ type resetWarning func(outside bool, text string)
 // newOffsets works out the offsets of a reset. What lies outside the log is
 // moved to its nearer end, and said.
 func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.TopicsSet, plan *resetPlan, warn resetWarning) (kadm.Offsets, error) {
+	var lines map[string]map[int32]int64 // of the file
 	if plan.file != nil {
-		set = kadm.TopicsSet{}
-		lines := plan.file[group]
-		if lines == nil {
+		if lines = plan.file[group]; lines == nil {
 			lines = plan.file[""]
 		}
 		if lines == nil {
 			return nil, kafkaSays("No reset plan for group %s found", group)
 		}
+		set = kadm.TopicsSet{}
 		for t, ps := range lines {
 			set.Add(t, slices.Collect(maps.Keys(ps))...)
 		}
@@ -111,13 +120,9 @@ func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.To
 	if len(topics) == 0 {
 		return kadm.Offsets{}, nil
 	}
-	starts, err := adm.ListStartOffsets(ctx, topics...)
+	starts, ends, err := startsAndEnds(ctx, adm, topics...)
 	if err != nil {
-		return nil, fmt.Errorf("look up offsets: %w", err)
-	}
-	ends, err := adm.ListEndOffsets(ctx, topics...)
-	if err != nil {
-		return nil, fmt.Errorf("look up offsets: %w", err)
+		return nil, err
 	}
 	var at kadm.ListedOffsets
 	if plan.toTime != nil {
@@ -128,7 +133,7 @@ func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.To
 	now := kadm.Offsets{}
 	if plan.toCurrent || plan.shiftBy != nil {
 		if now, err = committed(ctx, adm, group); err != nil {
-			return nil, fmt.Errorf("look up committed offsets: %w", err)
+			return nil, err
 		}
 	}
 	out := kadm.Offsets{}
@@ -143,10 +148,6 @@ func newOffsets(ctx context.Context, adm *kadm.Client, group string, set kadm.To
 			var to int64
 			switch {
 			case plan.file != nil:
-				lines := plan.file[group]
-				if lines == nil {
-					lines = plan.file[""]
-				}
 				to = lines[s.Topic][p]
 			case plan.toEarliest:
 				to = start.Offset
@@ -305,13 +306,9 @@ func (c *groupsResetCmd) Run(env *Env) error {
 	if err != nil {
 		return usageError(err)
 	}
-	var specs []partitionSpec
-	for _, s := range c.Topic {
-		spec, err := parsePartitionSpec(s)
-		if err != nil {
-			return usageError(fmt.Errorf("--topic: %w", err))
-		}
-		specs = append(specs, spec)
+	specs, err := parsePartitionSpecs(c.Topic)
+	if err != nil {
+		return usageError(fmt.Errorf("--topic: %w", err))
 	}
 	cl, ctx, done, err := c.session(env)
 	if err != nil {

@@ -126,11 +126,11 @@ func committed(ctx context.Context, adm *kadm.Client, group string) (kadm.Offset
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return kadm.Offsets{}, nil
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = rs.Error()
 	}
-	if err := rs.Error(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, fmt.Errorf("look up committed offsets: %w", err)
 	}
 	rs.KeepFunc(func(o kadm.OffsetResponse) bool { return o.At >= 0 })
 	return rs.Offsets(), nil
@@ -159,7 +159,7 @@ func (r *lagRow) lag() *int64 {
 func lagRows(ctx context.Context, adm *kadm.Client, g *groupState) ([]lagRow, error) {
 	offsets, err := committed(ctx, adm, g.name)
 	if err != nil {
-		return nil, fmt.Errorf("look up committed offsets: %w", err)
+		return nil, err
 	}
 	topics := map[string]bool{}
 	for t := range offsets {

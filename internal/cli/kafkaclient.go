@@ -172,6 +172,16 @@ func (f *kafkaFlags) describeTopic(ctx context.Context, cl *kgo.Client, name str
 	return t, nil
 }
 
+// checkTopics says of the first topic that does not exist what to do.
+func (f *kafkaFlags) checkTopics(ctx context.Context, cl *kgo.Client, names []string) error {
+	for _, name := range names {
+		if _, err := f.describeTopic(ctx, cl, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // noTopicError says that a topic does not exist.
 type noTopicError struct{ name string }
 

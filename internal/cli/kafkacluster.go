@@ -16,11 +16,7 @@ func kafkaBrokerAPIVersions(env *Env, tool string, args []string) error {
 	if err != nil {
 		return err
 	}
-	f, err := a.broker(tool)
-	if err != nil {
-		return err
-	}
-	cl, ctx, done, err := f.session(env)
+	cl, ctx, done, err := a.session(env, tool)
 	if err != nil {
 		return err
 	}
@@ -85,11 +81,7 @@ func kafkaCluster(env *Env, tool string, args []string) error {
 	if positional[0] == "unregister" {
 		return usageError(fmt.Errorf("%s: there is one broker, which cannot be unregistered", tool))
 	}
-	f, err := a.broker(tool)
-	if err != nil {
-		return err
-	}
-	cl, ctx, done, err := f.session(env)
+	cl, ctx, done, err := a.session(env, tool)
 	if err != nil {
 		return err
 	}

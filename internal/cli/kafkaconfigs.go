@@ -96,11 +96,7 @@ func kafkaConfigs(env *Env, tool string, args []string) error {
 			return usageError(fmt.Errorf("%s: %w", tool, err))
 		}
 	}
-	f, err := a.broker(tool)
-	if err != nil {
-		return err
-	}
-	cl, ctx, done, err := f.session(env)
+	cl, ctx, done, err := a.session(env, tool)
 	if err != nil {
 		return err
 	}

@@ -63,11 +63,7 @@ func kafkaGetOffsets(env *Env, tool string, args []string) error {
 			return usageError(terse(kafkaSays("Malformed time argument %s. Please use -1 or latest / -2 or earliest / -3 or max-timestamp / -4 or earliest-local / -5 or latest-tiered / -6 or earliest-pending-upload, or a specified long format timestamp", a.last("time", ""))))
 		}
 	}
-	f, err := a.broker(tool)
-	if err != nil {
-		return err
-	}
-	cl, ctx, done, err := f.session(env)
+	cl, ctx, done, err := a.session(env, tool)
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,10 @@ func (g *groupTool) failed(format string, args ...any) error {
 	return &exitError{Code: ExitFailed}
 }
 
+func (g *groupTool) failedBy(err error) error {
+	return g.failed("Executing consumer group command failed due to %v", err)
+}
+
 func (g *groupTool) filter(option string) []string {
 	v := g.last(option, "*")
 	if v == "*" || v == "" {
@@ -117,7 +121,7 @@ func (g *groupTool) listed(ctx context.Context, states, types []string) ([]kmsg.
 func (g *groupTool) list(ctx context.Context) error {
 	gs, err := g.listed(ctx, g.filter("state"), g.filter("type"))
 	if err != nil {
-		return g.failed("Executing consumer group command failed due to %v", err)
+		return g.failedBy(err)
 	}
 	width := 15
 	for _, l := range gs {
@@ -186,7 +190,7 @@ func (g *groupTool) describe(ctx context.Context) error {
 	}
 	names, err := g.groups(ctx)
 	if err != nil {
-		return g.failed("Executing consumer group command failed due to %v", err)
+		return g.failedBy(err)
 	}
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
 	var states []*groupState
@@ -196,7 +200,7 @@ func (g *groupTool) describe(ctx context.Context) error {
 			return g.failed("Consumer group '%s' does not exist.", name)
 		}
 		if err != nil {
-			return g.failed("Executing consumer group command failed due to %v", err)
+			return g.failedBy(err)
 		}
 		states = append(states, s)
 	}
@@ -230,7 +234,7 @@ func (g *groupTool) shows(s *groupState, rows int) bool {
 func (g *groupTool) offsets(ctx context.Context, s *groupState) error {
 	rows, err := lagRows(ctx, g.adm, s)
 	if err != nil {
-		return g.failed("Executing consumer group command failed due to %v", err)
+		return g.failedBy(err)
 	}
 	if !g.shows(s, len(rows)) {
 		return nil
@@ -331,11 +335,11 @@ func (g *groupTool) state(s *groupState) error {
 func (g *groupTool) delete(ctx context.Context) error {
 	names, err := g.groups(ctx)
 	if err != nil {
-		return g.failed("Executing consumer group command failed due to %v", err)
+		return g.failedBy(err)
 	}
 	rs, err := g.adm.DeleteGroups(ctx, names...)
 	if err != nil {
-		return g.failed("Executing consumer group command failed due to %v", err)
+		return g.failedBy(err)
 	}
 	var ok, bad []string
 	for _, r := range rs.Sorted() {
@@ -468,11 +472,7 @@ func kafkaGroups(env *Env, tool string, args []string) error {
 	if _, err := a.one(tool, "list"); err != nil {
 		return err
 	}
-	f, err := a.broker(tool)
-	if err != nil {
-		return err
-	}
-	cl, ctx, done, err := f.session(env)
+	cl, ctx, done, err := a.session(env, tool)
 	if err != nil {
 		return err
 	}

@@ -65,13 +65,9 @@ func (g *groupTool) reset(now time.Time) (*resetPlan, []partitionSpec, error) {
 	if !g.has("topic") && !g.has("all-topics") && p.file == nil {
 		return nil, nil, kafkaSays("One of the reset scopes should be defined: --all-topics, --topic.")
 	}
-	var specs []partitionSpec
-	for _, s := range g.kafkaArgs["topic"] {
-		spec, err := parsePartitionSpec(s)
-		if err != nil {
-			return nil, nil, err
-		}
-		specs = append(specs, spec)
+	specs, err := parsePartitionSpecs(g.kafkaArgs["topic"])
+	if err != nil {
+		return nil, nil, err
 	}
 	return p, specs, nil
 }
@@ -128,7 +124,7 @@ func (g *groupTool) resetOffsets(ctx context.Context) error {
 	}
 	names, err := g.groups(ctx)
 	if err != nil {
-		return g.failed("Executing consumer group command failed due to %v", err)
+		return g.failedBy(err)
 	}
 	warn := func(outside bool, s string) {
 		if outside {
@@ -147,7 +143,7 @@ func (g *groupTool) resetOffsets(ctx context.Context) error {
 			bad = g.failed("Assignments can only be reset if the group '%s' is inactive, but the current state is %s.", name, active.state)
 			results[name] = nil
 		case err != nil:
-			return g.failed("Executing consumer group command failed due to %v", err)
+			return g.failedBy(err)
 		default:
 			results[name] = res.new
 		}

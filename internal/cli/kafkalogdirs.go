@@ -19,12 +19,8 @@ func kafkaLogDirs(env *Env, tool string, args []string) error {
 	if _, err := a.one(tool, "describe"); err != nil {
 		return err
 	}
-	f, err := a.broker(tool)
-	if err != nil {
-		return err
-	}
 	topics := splitNonEmpty(a.last("topic-list", ""))
-	cl, ctx, done, err := f.session(env)
+	cl, ctx, done, err := a.session(env, tool)
 	if err != nil {
 		return err
 	}

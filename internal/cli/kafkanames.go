@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/suggest"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // The binary called by the name of one of Apache Kafka's tools takes that
@@ -318,6 +320,15 @@ func (a kafkaArgs) broker(tool string, names ...string) (kafkaFlags, error) {
 		}
 	}
 	return f, usageError(fmt.Errorf("%s: no broker is given: --bootstrap-server HOST:9092", tool))
+}
+
+// session is what a tool needs that asks a broker and changes it.
+func (a kafkaArgs) session(env *Env, tool string) (*kgo.Client, context.Context, func(), error) {
+	f, err := a.broker(tool)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return f.session(env)
 }
 
 // options adds what every tool takes that talks to a broker.

@@ -65,6 +65,8 @@ func (c *topicsCreateCmd) Run(env *Env) error {
 	return errors.Join(errs...)
 }
 
+const noTopics = "there are no topics yet; create one with: sluice topics create NAME"
+
 type topicsListCmd struct {
 	kafkaFlags
 	Internal bool `help:"Show the broker's own topics too."`
@@ -88,7 +90,7 @@ func (c *topicsListCmd) Run(env *Env) error {
 		fmt.Fprintln(env.Stdout, name)
 	}
 	if len(ts) == 0 {
-		fmt.Fprintln(env.Stderr, "there are no topics yet; create one with: sluice topics create NAME")
+		fmt.Fprintln(env.Stderr, noTopics)
 	}
 	return nil
 }
@@ -105,10 +107,8 @@ func (c *topicsDescribeCmd) Run(env *Env) error {
 	}
 	defer done()
 	adm := kadm.NewClient(cl)
-	for _, name := range c.Names {
-		if _, err := c.describeTopic(ctx, cl, name); err != nil {
-			return err
-		}
+	if err := c.checkTopics(ctx, cl, c.Names); err != nil {
+		return err
 	}
 	ts, err := adm.ListTopics(ctx, c.Names...)
 	if err != nil {
@@ -116,16 +116,12 @@ func (c *topicsDescribeCmd) Run(env *Env) error {
 	}
 	names := ts.Names()
 	if len(names) == 0 {
-		fmt.Fprintln(env.Stderr, "there are no topics yet; create one with: sluice topics create NAME")
+		fmt.Fprintln(env.Stderr, noTopics)
 		return nil
 	}
-	starts, err := adm.ListStartOffsets(ctx, names...)
+	starts, ends, err := startsAndEnds(ctx, adm, names...)
 	if err != nil {
-		return fmt.Errorf("look up offsets: %w", err)
-	}
-	ends, err := adm.ListEndOffsets(ctx, names...)
-	if err != nil {
-		return fmt.Errorf("look up offsets: %w", err)
+		return err
 	}
 	own, err := ownConfigs(ctx, adm, names)
 	if err != nil {
@@ -212,10 +208,8 @@ func (c *topicsAlterCmd) Run(env *Env) error {
 		return err
 	}
 	defer done()
-	for _, name := range c.Names {
-		if _, err := c.describeTopic(ctx, cl, name); err != nil {
-			return err
-		}
+	if err := c.checkTopics(ctx, cl, c.Names); err != nil {
+		return err
 	}
 	rs, err := kadm.NewClient(cl).UpdatePartitions(ctx, c.Partitions, c.Names...)
 	if err != nil {
@@ -249,10 +243,8 @@ func (c *topicsOffsetsCmd) Run(env *Env) error {
 		return err
 	}
 	defer done()
-	for _, name := range c.Names {
-		if _, err := c.describeTopic(ctx, cl, name); err != nil {
-			return err
-		}
+	if err := c.checkTopics(ctx, cl, c.Names); err != nil {
+		return err
 	}
 	list, err := listOffsets(ctx, kadm.NewClient(cl), at, c.Names...)
 	if err != nil {
@@ -349,6 +341,17 @@ func listOffsets(ctx context.Context, adm *kadm.Client, at int64, topics ...stri
 	return adm.ListOffsetsAfterMilli(ctx, at, topics...)
 }
 
+// startsAndEnds lists the first and the next offset of the topics' partitions.
+func startsAndEnds(ctx context.Context, adm *kadm.Client, topics ...string) (starts, ends kadm.ListedOffsets, err error) {
+	if starts, err = adm.ListStartOffsets(ctx, topics...); err == nil {
+		ends, err = adm.ListEndOffsets(ctx, topics...)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("look up offsets: %w", err)
+	}
+	return starts, ends, nil
+}
+
 func sortedOffsets(list kadm.ListedOffsets) []kadm.ListedOffset {
 	var all []kadm.ListedOffset
 	list.Each(func(o kadm.ListedOffset) { all = append(all, o) })
@@ -385,13 +388,9 @@ func (c *topicsDeleteRecordsCmd) Run(env *Env) error {
 		return err
 	}
 	adm := kadm.NewClient(cl)
-	starts, err := adm.ListStartOffsets(ctx, c.Topic)
+	starts, ends, err := startsAndEnds(ctx, adm, c.Topic)
 	if err != nil {
-		return fmt.Errorf("look up offsets: %w", err)
-	}
-	ends, err := adm.ListEndOffsets(ctx, c.Topic)
-	if err != nil {
-		return fmt.Errorf("look up offsets: %w", err)
+		return err
 	}
 	var plan kadm.Offsets
 	var errs []error
