@@ -131,6 +131,12 @@ func (b *brokerBench) fresh(ctx context.Context, p peer, dir string) (*brokerPro
 	return bp, nil
 }
 
+// newTopic creates a topic that no other measurement uses.
+func (b *brokerBench) newTopic(ctx context.Context, bp *brokerProcess, parts int) (string, error) {
+	topic := fmt.Sprintf("bench-%d", b.seq())
+	return topic, bp.createTopic(ctx, topic, parts)
+}
+
 func (b *brokerBench) stopAll() (err error) {
 	for name, bp := range b.up {
 		err = errors.Join(err, bp.stop())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -26,8 +25,8 @@ func latency(ctx context.Context, b *brokerBench, row string) error {
 		if err != nil {
 			return err
 		}
-		topic := fmt.Sprintf("bench-%d", b.seq())
-		if err := bp.createTopic(ctx, topic, 1); err != nil {
+		topic, err := b.newTopic(ctx, bp, 1)
+		if err != nil {
 			return err
 		}
 		pr, err := newProducer(ctx, bp.addr, topic, 1, t)

@@ -125,12 +125,9 @@ func (r *brokerReport) table(w io.Writer) {
 		for _, row := range rows {
 			for _, name := range []string{"floor", "kafka", "sluice"} {
 				m := r.Medians[row][name]
-				if _, ok := m[t.figs[0]]; !ok {
-					if _, ok := m[t.figs[1]]; !ok {
-						if _, ok := m[t.figs[2]]; !ok {
-							continue
-						}
-					}
+				has := func(fig string) bool { _, ok := m[fig]; return ok }
+				if !slices.ContainsFunc(t.figs[:3], has) {
+					continue
 				}
 				if !head {
 					head = true

@@ -75,8 +75,8 @@ func (b *brokerBench) floorRun(ctx context.Context, bp *brokerProcess, parts int
 // topicRun produces to a new topic, counts what is there, reads partition 0 of
 // it, and deletes it. times 0: nothing is read.
 func (b *brokerBench) topicRun(ctx context.Context, bp *brokerProcess, t template, parts, producers int, payload int64, readers, times int) (in, out spent, err error) {
-	topic := fmt.Sprintf("bench-%d", b.seq())
-	if err := bp.createTopic(ctx, topic, parts); err != nil {
+	topic, err := b.newTopic(ctx, bp, parts)
+	if err != nil {
 		return in, out, err
 	}
 	var records int64
@@ -164,8 +164,8 @@ func consumers(ctx context.Context, b *brokerBench, row string) error {
 		if err != nil {
 			return err
 		}
-		topic := fmt.Sprintf("bench-%d", b.seq())
-		if err := bp.createTopic(ctx, topic, 1); err != nil {
+		topic, err := b.newTopic(ctx, bp, 1)
+		if err != nil {
 			return err
 		}
 		records, err := produceAll(ctx, bp.addr, topic, 1, 1, t, n)
@@ -250,8 +250,8 @@ func producerPerf(ctx context.Context, b *brokerBench, row string) error {
 		if err != nil {
 			return err
 		}
-		topic := fmt.Sprintf("bench-%d", b.seq())
-		if err := bp.createTopic(ctx, topic, 1); err != nil {
+		topic, err := b.newTopic(ctx, bp, 1)
+		if err != nil {
 			return err
 		}
 		var out []byte
