@@ -1,6 +1,10 @@
 package componenttest
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/sluice-data/sluice/internal/race"
+)
 
 // NoMoreAllocs fails the test when a round of f makes more than limit
 // allocations, after one round to warm up. Under the race detector it only
@@ -8,7 +12,7 @@ import "testing"
 func NoMoreAllocs(t testing.TB, limit int, f func()) {
 	t.Helper()
 	f()
-	if raceEnabled {
+	if race.Enabled {
 		return
 	}
 	if n := testing.AllocsPerRun(20, f); n > float64(limit) {

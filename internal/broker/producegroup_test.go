@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sluice-data/sluice/internal/broker/record"
+	"github.com/sluice-data/sluice/internal/race"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -137,7 +138,7 @@ func TestProduceAllocations(t *testing.T) {
 	if len(c.in.buffered()) != 0 || len(c.out) == 0 || int(binary.BigEndian.Uint32(c.out))+4 != len(c.out)/5 {
 		t.Fatalf("%d bytes are left and %d are the answers", len(c.in.buffered()), len(c.out))
 	}
-	if got > 2 && !raceEnabled { // the index grows now and then
+	if got > 2 && !race.Enabled { // the index grows now and then
 		t.Errorf("five requests together allocate %v objects: want at most 2", got)
 	}
 	got = testing.AllocsPerRun(100, func() {
@@ -155,7 +156,7 @@ func TestProduceAllocations(t *testing.T) {
 		}
 		r.release()
 	})
-	if got > 4 && !raceEnabled { // the request, the answer's closure, the index
+	if got > 4 && !race.Enabled { // the request, the answer's closure, the index
 		t.Errorf("one request allocates %v objects: want at most 4", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sluice-data/sluice/internal/race"
 )
 
 func TestErrors(t *testing.T) {
@@ -98,7 +100,7 @@ func TestLargeInput(t *testing.T) {
 }
 
 func TestNoAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("NOT CHECKED: allocations per match, as pools forget under the race detector; a run without it checks them")
 	}
 	check := func(name string, f func()) {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/sluice-data/sluice/internal/race"
+
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -133,7 +135,7 @@ func TestCheckWideWindow(t *testing.T) {
 
 // TestCheckCompressedAllocates: what a batch may cost once the decoders are there.
 func TestCheckCompressedAllocates(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("NOT CHECKED: allocations per batch, as pools forget under the race detector; a run without it checks them")
 	}
 	plain := sample(180)

@@ -1,5 +1,0 @@
-//go:build !race
-
-package componenttest
-
-const raceEnabled = false

@@ -1,5 +1,0 @@
-//go:build !race
-
-package javaregex
-
-const raceEnabled = false
