@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-data/sluice/internal/broker/log/logtest"
 	"github.com/sluice-data/sluice/internal/broker/partition"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,23 +16,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// flip changes a byte of a partition's first segment.
+// flip changes a bit of a partition's first segment.
 func flip(t *testing.T, dir, partition string, at int64) string {
 	t.Helper()
 	name := filepath.Join(dir, logsDir, partition, "00000000000000000000.log")
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 4
-	if _, err := f.WriteAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
+	logtest.FlipBit(t, name, at)
 	return name
 }
 

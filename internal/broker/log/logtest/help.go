@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -78,6 +79,24 @@ func MustAppend(t testing.TB, l log.Log, b []byte) log.Pending {
 		t.Fatalf("wait: %v", err)
 	}
 	return p
+}
+
+// FlipBit changes a bit of the byte at a position of a file.
+func FlipBit(t testing.TB, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ReadAll reads from the start to the high watermark.

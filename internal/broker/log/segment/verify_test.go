@@ -19,23 +19,6 @@ import (
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
 
-func flipByte(t testing.TB, path string, at int64) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 0x10
-	if _, err := f.WriteAt(b[:], at); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestFlippedBitIsFoundOnRead flips bytes of a log that was closed cleanly, so that nothing is scanned: reading names
 // file, position and offset, and everything else can be read.
 func TestFlippedBitIsFoundOnRead(t *testing.T) {
@@ -64,7 +47,7 @@ func TestFlippedBitIsFoundOnRead(t *testing.T) {
 				for _, in := range []int64{17, 22, 30, 57, 61, 75, one.Size() - 1} {
 					pos := batch * one.Size()
 					bad := first + 2*batch
-					flipByte(t, path, pos+in)
+					logtest.FlipBit(t, path, pos+in)
 					var logs bytes.Buffer
 					l, err := Open(t.Context(), Options{Dir: s.dir, Config: c, Logger: slog.New(slog.NewTextHandler(&logs, nil))})
 					if err != nil {
@@ -99,7 +82,7 @@ func TestFlippedBitIsFoundOnRead(t *testing.T) {
 					if err := l.Close(); err != nil {
 						t.Fatal(err)
 					}
-					flipByte(t, path, pos+in)
+					logtest.FlipBit(t, path, pos+in)
 				}
 			}
 		}
@@ -114,7 +97,7 @@ func TestFlippedBitUnderOpenLog(t *testing.T) {
 	}
 	logtest.ReadAll(t, l)
 	path := l.active().file.Path()
-	flipByte(t, path, 500)
+	logtest.FlipBit(t, path, 500)
 	later := time.Now().Add(5 * time.Second) // as if it were so much later
 	if err := os.Chtimes(path, later, later); err != nil {
 		t.Fatal(err)
@@ -122,11 +105,11 @@ func TestFlippedBitUnderOpenLog(t *testing.T) {
 	if _, err := l.Read(log.ReadReq{Offset: 0, MaxBytes: 1 << 20}); !errors.As(err, new(*seglog.CorruptionError)) {
 		t.Errorf("read of a changed file: %v", err)
 	}
-	flipByte(t, path, 500)
+	logtest.FlipBit(t, path, 500)
 	logtest.ReadAll(t, l)
 
 	// A disk that gives other bytes than before changes no time.
-	flipByte(t, path, 500)
+	logtest.FlipBit(t, path, 500)
 	if err := os.Chtimes(path, later, later); err != nil {
 		t.Fatal(err)
 	}
