@@ -59,6 +59,20 @@ func handleDescribeConfigs(_ context.Context, b *Broker, _ *request, kreq kmsg.R
 	return resp, nil
 }
 
+// configSynonym is one of the places from which a setting may come.
+type configSynonym = kmsg.DescribeConfigsResponseResourceConfigConfigSynonym
+
+// addConfig adds a setting to an answer, with what the request asks for.
+func addConfig(sr *kmsg.DescribeConfigsResponseResource, req *kmsg.DescribeConfigsRequest, c kmsg.DescribeConfigsResponseResourceConfig, synonyms []configSynonym, doc string) {
+	if req.IncludeSynonyms {
+		c.ConfigSynonyms = synonyms
+	}
+	if req.IncludeDocumentation {
+		c.Documentation = &doc
+	}
+	sr.Configs = append(sr.Configs, c)
+}
+
 func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, sr *kmsg.DescribeConfigsResponseResource, req *kmsg.DescribeConfigsRequest) error {
 	t := b.topics.byName(rr.ResourceName)
 	if t == nil {
@@ -77,24 +91,18 @@ func (b *Broker) describeTopicConfigs(rr *kmsg.DescribeConfigsRequestResource, s
 		c.Name, c.Value, c.ConfigType = k.name, &v, k.typ
 		source := b.configs.topicSource(k.name)
 		c.Source, c.IsDefault = source, true
-		var synonyms []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym
+		var synonyms []configSynonym
 		if k.brokerName != "" {
-			synonyms = append(synonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: k.brokerName, Value: &def, Source: source})
+			synonyms = append(synonyms, configSynonym{Name: k.brokerName, Value: &def, Source: source})
 		}
 		if text, own := st.configs[k.name]; own {
 			if k.typ == kmsg.ConfigTypeList {
 				v = text // in the order in which it was set
 			}
 			c.Source, c.IsDefault = kmsg.ConfigSourceDynamicTopicConfig, false
-			synonyms = append([]kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.name, Value: &v, Source: c.Source}}, synonyms...)
+			synonyms = append([]configSynonym{{Name: k.name, Value: &v, Source: c.Source}}, synonyms...)
 		}
-		if req.IncludeSynonyms {
-			c.ConfigSynonyms = synonyms
-		}
-		if req.IncludeDocumentation {
-			c.Documentation = &k.doc
-		}
-		sr.Configs = append(sr.Configs, c)
+		addConfig(sr, req, c, synonyms, k.doc)
 	}
 	return nil
 }

@@ -136,8 +136,8 @@ func (c *brokerConfigs) configure(name string, change func(map[string]string) er
 }
 
 // synonyms are the values of a property, the one in force first.
-func (c *brokerConfigs) synonyms(p property) []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
-	var l []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym
+func (c *brokerConfigs) synonyms(p property) []configSynonym {
+	var l []configSynonym
 	add := func(value string, source kmsg.ConfigSource) {
 		s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 		s.Name, s.Source = p.name, source
@@ -249,7 +249,7 @@ func (c *brokerConfigs) describe(rr *kmsg.DescribeConfigsRequestResource, sr *km
 		}
 		syn := c.synonyms(p)
 		if rr.ResourceName == "" {
-			syn = slices.DeleteFunc(syn, func(s kmsg.DescribeConfigsResponseResourceConfigConfigSynonym) bool {
+			syn = slices.DeleteFunc(syn, func(s configSynonym) bool {
 				return s.Source != kmsg.ConfigSourceDynamicDefaultBrokerConfig
 			})
 		}
@@ -260,13 +260,7 @@ func (c *brokerConfigs) describe(rr *kmsg.DescribeConfigsRequestResource, sr *km
 		e.Name, e.Value, e.Source, e.ConfigType = name, syn[0].Value, syn[0].Source, p.typ
 		e.IsDefault = e.Source == kmsg.ConfigSourceDefaultConfig
 		e.IsSensitive, e.ReadOnly = p.secret, !isDynamic(p)
-		if req.IncludeSynonyms {
-			e.ConfigSynonyms = syn
-		}
-		if doc := strings.TrimSpace(cmp.Or(p.doc, "No effect: "+p.reason+".")); req.IncludeDocumentation {
-			e.Documentation = &doc
-		}
-		sr.Configs = append(sr.Configs, e)
+		addConfig(sr, req, e, syn, strings.TrimSpace(cmp.Or(p.doc, "No effect: "+p.reason+".")))
 	}
 	return nil
 }

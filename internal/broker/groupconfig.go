@@ -188,18 +188,12 @@ func (gc *groupConfigs) describe(rr *kmsg.DescribeConfigsRequestResource, sr *km
 		def := strconv.FormatInt(k.def(gc.cfg).Milliseconds(), 10)
 		c.Name, c.Value, c.ConfigType = k.name, &def, kmsg.ConfigTypeInt
 		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
-		synonyms := []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.brokerName, Value: &def, Source: c.Source}}
+		synonyms := []configSynonym{{Name: k.brokerName, Value: &def, Source: c.Source}}
 		if v, ok := own[k.name]; ok {
 			c.Value, c.Source, c.IsDefault = &v, kmsg.ConfigSourceGroupConfig, false
-			synonyms = append([]kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{{Name: k.name, Value: &v, Source: c.Source}}, synonyms...)
+			synonyms = append([]configSynonym{{Name: k.name, Value: &v, Source: c.Source}}, synonyms...)
 		}
-		if req.IncludeSynonyms {
-			c.ConfigSynonyms = synonyms
-		}
-		if req.IncludeDocumentation {
-			c.Documentation = &k.doc
-		}
-		sr.Configs = append(sr.Configs, c)
+		addConfig(sr, req, c, synonyms, k.doc)
 	}
 	return nil
 }

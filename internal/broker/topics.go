@@ -385,6 +385,17 @@ func (ts *topics) save(set *topicSet) error {
 	return ts.write(ts.dir.fs, ts.dir.file(topicsFile), ts.stored(set))
 }
 
+// saveChanged writes the topics down with a change to one of them.
+func (ts *topics) saveChanged(set *topicSet, name string, change func(*storedTopic)) error {
+	st := ts.stored(set)
+	for i := range st.Topics {
+		if st.Topics[i].Name == name {
+			change(&st.Topics[i])
+		}
+	}
+	return ts.write(ts.dir.fs, ts.dir.file(topicsFile), st)
+}
+
 // newTopicID makes a version 4 UUID, so it is never one of Kafka's reserved ids.
 func newTopicID() (id topicID) {
 	rand.Read(id[:])
@@ -508,13 +519,7 @@ func (ts *topics) grow(ctx context.Context, name string, count int32, dryRun boo
 		}
 		st.parts = append(st.parts, p)
 	}
-	stored := ts.stored(set)
-	for i := range stored.Topics {
-		if stored.Topics[i].Name == name {
-			stored.Topics[i].Partitions = count
-		}
-	}
-	if err := ts.write(ts.dir.fs, ts.dir.file(topicsFile), stored); err != nil {
+	if err := ts.saveChanged(set, name, func(s *storedTopic) { s.Partitions = count }); err != nil {
 		return undo(err)
 	}
 	t.state.Store(st)
@@ -549,13 +554,7 @@ func (ts *topics) configure(name string, change func(map[string]string) error, d
 	if dryRun {
 		return nil
 	}
-	stored := ts.stored(set)
-	for i := range stored.Topics {
-		if stored.Topics[i].Name == name {
-			stored.Topics[i].Configs = own
-		}
-	}
-	if err := ts.write(ts.dir.fs, ts.dir.file(topicsFile), stored); err != nil {
+	if err := ts.saveChanged(set, name, func(s *storedTopic) { s.Configs = own }); err != nil {
 		ts.logger.Error("topic settings could not be written", "topic", name, "err", err)
 		return apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}

@@ -90,25 +90,22 @@ func (f *FS) Syncs() int {
 func (f *FS) Crash() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := New()
-	for name, nd := range f.synced {
-		c := &node{data: slices.Clone(nd.synced), synced: slices.Clone(nd.synced), mod: nd.mod}
-		n.nodes[name], n.synced[name] = c, c
-		n.used += int64(len(c.data))
-	}
-	for d := range f.dirs {
-		n.dirs[d] = true
-	}
-	return n
+	return f.copyOf(f.synced, func(nd *node) []byte { return nd.synced })
 }
 
 // Clone returns a copy of what a process sees, as a kill without a power cut leaves it.
 func (f *FS) Clone() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.copyOf(f.nodes, func(nd *node) []byte { return nd.data })
+}
+
+// copyOf makes a file system of those nodes and contents, all of it synced. The caller holds f.mu.
+func (f *FS) copyOf(nodes map[string]*node, contents func(*node) []byte) *FS {
 	n := New()
-	for name, nd := range f.nodes {
-		c := &node{data: slices.Clone(nd.data), synced: slices.Clone(nd.data), mod: nd.mod}
+	for name, nd := range nodes {
+		data := contents(nd)
+		c := &node{data: slices.Clone(data), synced: slices.Clone(data), mod: nd.mod}
 		n.nodes[name], n.synced[name] = c, c
 		n.used += int64(len(c.data))
 	}
