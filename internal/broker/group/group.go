@@ -8,7 +8,7 @@
 // The rules are Apache Kafka's (GroupMetadataManager, ClassicGroup and
 // ConsumerGroup of 4.3); where they are surprising a comment names the KIP.
 //
-// join.go and sync.go are the classic protocol; consumer.go, reconcile.go and
+// join.go and sync.go are the classic protocol; consumer*.go, reconcile.go and
 // assign.go that of KIP-848; convert.go changes a group from one type into the
 // other, and bridge.go serves classic members in a consumer group meanwhile.
 package group
