@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/sluice-data/sluice/internal/broker/dump"
+	"github.com/sluice-data/sluice/internal/broker/grouplog"
 	"github.com/sluice-data/sluice/internal/broker/log/segment"
 	"github.com/sluice-data/sluice/internal/broker/partition"
 	"github.com/sluice-data/sluice/internal/broker/record"
@@ -214,18 +215,18 @@ type jsonBatch struct {
 }
 
 type jsonDumpRecord struct {
-	File        string         `json:"file"`
-	Offset      int64          `json:"offset"`
-	Timestamp   int64          `json:"timestamp"`
-	Sequence    int32          `json:"sequence"`
-	KeySize     int            `json:"keySize"`
-	ValueSize   int            `json:"valueSize"`
-	Headers     []jsonHeader   `json:"headers,omitempty"`
-	Key         *string        `json:"key,omitempty"`
-	KeyBase64   []byte         `json:"keyBase64,omitempty"`
-	Value       *string        `json:"value,omitempty"`
-	ValueBase64 []byte         `json:"valueBase64,omitempty"`
-	Group       *groupLogEntry `json:"groupLog,omitempty"`
+	File        string          `json:"file"`
+	Offset      int64           `json:"offset"`
+	Timestamp   int64           `json:"timestamp"`
+	Sequence    int32           `json:"sequence"`
+	KeySize     int             `json:"keySize"`
+	ValueSize   int             `json:"valueSize"`
+	Headers     []jsonHeader    `json:"headers,omitempty"`
+	Key         *string         `json:"key,omitempty"`
+	KeyBase64   []byte          `json:"keyBase64,omitempty"`
+	Value       *string         `json:"value,omitempty"`
+	ValueBase64 []byte          `json:"valueBase64,omitempty"`
+	Group       *grouplog.Entry `json:"groupLog,omitempty"`
 }
 
 func (d *dumper) log(path string) error {
@@ -377,11 +378,11 @@ func (d *dumper) contents(r *record.Full) (key, payload *string, err error) {
 // offsetsText is what Kafka's --offsets-decoder writes; type and version stand
 // as text there.
 func offsetsText(r *record.Full) (string, *string) {
-	e, err := decodeGroupLog(r.Key, r.Value)
+	e, err := grouplog.Decode(r.Key, r.Value)
 	if err != nil {
 		return fmt.Sprintf("Error at offset %d, skipping. %v", r.Offset, err), nil
 	}
-	decodeConsumers(&e)
+	e.DecodeConsumers()
 	encode := func(v any) string {
 		var b bytes.Buffer
 		if err := writeJSON(&b, v); err != nil {
@@ -401,15 +402,6 @@ func offsetsText(r *record.Full) (string, *string) {
 		}{strconv.Itoa(int(e.Value.Version)), e.Value.Data})
 	}
 	return key, &payload
-}
-
-func decodeConsumers(e *groupLogEntry) {
-	if e.Value == nil {
-		return
-	}
-	if g, ok := e.Value.Data.(*groupValueJSON); ok {
-		g.decodeConsumers()
-	}
 }
 
 // controlText describes the marker at the end of a transaction.
@@ -439,11 +431,11 @@ func (d *dumper) jsonRecord(path string, r *record.Full) error {
 		j.Value, j.ValueBase64 = textOrBytes(r.Value)
 	}
 	if d.Offsets {
-		e, err := decodeGroupLog(r.Key, r.Value)
+		e, err := grouplog.Decode(r.Key, r.Value)
 		if err != nil {
 			return fmt.Errorf("offset %d: %w", r.Offset, err)
 		}
-		decodeConsumers(&e)
+		e.DecodeConsumers()
 		j.Group = &e
 	}
 	return writeJSON(d.out, j)

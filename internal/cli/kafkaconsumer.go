@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/broker/grouplog"
 )
 
 func kafkaConsoleConsumer(env *Env, tool string, args []string) error {
@@ -108,9 +109,9 @@ func newKafkaFormatter(env *Env, tool string, a kafkaArgs) (*kafkaFormatter, err
 	case "NoOpMessageFormatter":
 		f.nothing = true
 	case "OffsetsMessageFormatter":
-		f.groupLog = func(r *kgo.Record) (string, error) { return groupLogJSON(r.Key, r.Value, offsetEntries) }
+		f.groupLog = func(r *kgo.Record) (string, error) { return grouplog.JSON(r.Key, r.Value, grouplog.Offsets) }
 	case "GroupMetadataMessageFormatter":
-		f.groupLog = func(r *kgo.Record) (string, error) { return groupLogJSON(r.Key, r.Value, groupEntries) }
+		f.groupLog = func(r *kgo.Record) (string, error) { return grouplog.JSON(r.Key, r.Value, grouplog.Groups) }
 	default:
 		return nil, usageError(fmt.Errorf("%s: --formatter %s: Java classes cannot be loaded; there are DefaultMessageFormatter, NoOpMessageFormatter, OffsetsMessageFormatter and GroupMetadataMessageFormatter", tool, name))
 	}

@@ -1,6 +1,10 @@
-package cli
+// Package grouplog decodes the records of __consumer_offsets, ours and Apache
+// Kafka's, and writes them as Kafka's tools do: committed offsets, classic
+// groups and those of KIP-848. Names of fields are those of Kafka's JSON.
+package grouplog
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -12,7 +16,7 @@ import (
 
 // The keys of __consumer_offsets say their type in their first two bytes:
 // committed offsets, classic groups, and the records of KIP-848 groups.
-var groupLogTypes = map[int16]string{
+var typeNames = map[int16]string{
 	0: "OFFSET_COMMIT", 1: "OFFSET_COMMIT", 2: "GROUP_METADATA",
 	3: "CONSUMER_GROUP_METADATA", 4: "CONSUMER_GROUP_PARTITION_METADATA", 5: "CONSUMER_GROUP_MEMBER_METADATA",
 	6: "CONSUMER_GROUP_TARGET_ASSIGNMENT_METADATA", 7: "CONSUMER_GROUP_TARGET_ASSIGNMENT_MEMBER", 8: "CONSUMER_GROUP_CURRENT_MEMBER_ASSIGNMENT",
@@ -65,20 +69,34 @@ func (f keyFields) MarshalJSON() ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// groupLogEntry is a record of the group log as JSON shows it. Of records that
+// Entry is a record of the group log as JSON shows it. Of records that
 // are not decoded the bytes are shown.
-type groupLogEntry struct {
-	Key   groupLogKey    `json:"key"`
-	Value *groupLogValue `json:"value"`
+type Entry struct {
+	Key   Key    `json:"key"`
+	Value *Value `json:"value"` // nil for a tombstone
 }
 
-type groupLogKey struct {
+// DecodeConsumers replaces the bytes of consumers' subscriptions and
+// assignments by what they say, where that can be read.
+func (e *Entry) DecodeConsumers() {
+	if e.Value == nil {
+		return
+	}
+	if g, ok := e.Value.Data.(*groupValueJSON); ok {
+		g.decodeConsumers()
+	}
+}
+
+// Key is a record's key. Data holds its fields, or its bytes where the type is
+// not known.
+type Key struct {
 	Type int16  `json:"type"`
 	Name string `json:"name,omitempty"`
 	Data any    `json:"data"`
 }
 
-type groupLogValue struct {
+// Value is a record's value; Data as in Key.
+type Value struct {
 	Version int16 `json:"version"`
 	Data    any   `json:"data"`
 }
@@ -144,8 +162,6 @@ type (
 	}
 )
 
-// decodeConsumers replaces the bytes of consumers' subscriptions and
-// assignments by what they say, where that can be read.
 func (g *groupValueJSON) decodeConsumers() {
 	if g.ProtocolType != "consumer" {
 		return
@@ -181,25 +197,28 @@ func (g *groupValueJSON) decodeConsumers() {
 	}
 }
 
-// Which records a formatter of Kafka's shows.
+// Kind says which records a formatter of Kafka's shows.
+type Kind int
+
+// The formatters' kinds.
 const (
-	offsetEntries = iota
-	groupEntries
+	Offsets Kind = iota // committed offsets
+	Groups              // classic groups
 )
 
-// decodeGroupLog decodes a record of the group log.
-func decodeGroupLog(key, value []byte) (groupLogEntry, error) {
-	var e groupLogEntry
+// Decode decodes a record of the group log.
+func Decode(key, value []byte) (Entry, error) {
+	var e Entry
 	if len(key) < 2 {
 		return e, errors.New("the key is too short for a record of the group log")
 	}
 	e.Key.Type = int16(binary.BigEndian.Uint16(key))
-	e.Key.Name = groupLogTypes[e.Key.Type]
+	e.Key.Name = typeNames[e.Key.Type]
 	if value != nil && len(value) < 2 {
 		return e, errors.New("the value is too short for a record of the group log")
 	}
 	if value != nil {
-		e.Value = &groupLogValue{Version: int16(binary.BigEndian.Uint16(value))}
+		e.Value = &Value{Version: int16(binary.BigEndian.Uint16(value))}
 	}
 	switch e.Key.Type {
 	case 0, 1:
@@ -223,7 +242,7 @@ func decodeGroupLog(key, value []byte) (groupLogEntry, error) {
 			j.ExpireTimestamp = &v.ExpireTimestamp
 		}
 		if v.Version >= 4 && v.TopicID != [16]byte{} {
-			id := topicIDText(v.TopicID)
+			id := idText(v.TopicID)
 			j.TopicID = &id
 		}
 		e.Value.Data = j
@@ -272,154 +291,20 @@ func decodeGroupLog(key, value []byte) (groupLogEntry, error) {
 	return e, nil
 }
 
-// The values of KIP-848 groups, in Apache Kafka's encoding.
-type (
-	consumerGroupJSON struct {
-		Epoch        int32  `json:"epoch"`
-		MetadataHash *int64 `json:"metadataHash,omitempty"`
-	}
-	consumerMemberJSON struct {
-		InstanceID           *string  `json:"instanceId"`
-		RackID               *string  `json:"rackId"`
-		ClientID             string   `json:"clientId"`
-		ClientHost           string   `json:"clientHost"`
-		SubscribedTopicNames []string `json:"subscribedTopicNames"`
-		SubscribedTopicRegex *string  `json:"subscribedTopicRegex"`
-		RebalanceTimeoutMs   int32    `json:"rebalanceTimeoutMs"`
-		ServerAssignor       *string  `json:"serverAssignor"`
-		Classic              any      `json:"classicMemberMetadata,omitempty"`
-	}
-	classicMemberJSON struct {
-		SessionTimeoutMs   int32                 `json:"sessionTimeoutMs"`
-		SupportedProtocols []classicProtocolJSON `json:"supportedProtocols"`
-	}
-	classicProtocolJSON struct {
-		Name     string `json:"name"`
-		Metadata []byte `json:"metadata"`
-	}
-	targetEpochJSON struct {
-		AssignmentEpoch     int32  `json:"assignmentEpoch"`
-		AssignmentTimestamp *int64 `json:"assignmentTimestamp,omitempty"`
-	}
-	targetMemberJSON struct {
-		TopicPartitions []assignedJSON `json:"topicPartitions"`
-	}
-	currentMemberJSON struct {
-		MemberEpoch                 int32          `json:"memberEpoch"`
-		PreviousMemberEpoch         int32          `json:"previousMemberEpoch"`
-		State                       int8           `json:"state"`
-		AssignedPartitions          []assignedJSON `json:"assignedPartitions"`
-		PartitionsPendingRevocation []assignedJSON `json:"partitionsPendingRevocation"`
-	}
-	assignedJSON struct {
-		TopicID          string  `json:"topicId"`
-		Partitions       []int32 `json:"partitions"`
-		AssignmentEpochs []int32 `json:"assignmentEpochs,omitempty"`
-	}
-	resolvedRegexJSON struct {
-		Topics    []string `json:"topics"`
-		Version   int64    `json:"version"`
-		Timestamp int64    `json:"timestamp"`
-	}
-)
-
-// consumerGroupValue decodes a value of version 0, or returns nil for a type
-// that is not known. The reader is bad afterwards if the bytes are.
-func consumerGroupValue(kind int16, r *kbin.Reader) any {
-	switch kind {
-	case 3:
-		v := consumerGroupJSON{Epoch: r.Int32()}
-		tagZero(r, func(b *kbin.Reader) { n := b.Int64(); v.MetadataHash = &n })
-		return v
-	case 5:
-		v := consumerMemberJSON{InstanceID: r.CompactNullableString(), RackID: r.CompactNullableString(), ClientID: r.CompactString(), ClientHost: r.CompactString(),
-			SubscribedTopicNames: list(r, r.CompactString), SubscribedTopicRegex: r.CompactNullableString(), RebalanceTimeoutMs: r.Int32(), ServerAssignor: r.CompactNullableString()}
-		tagZero(r, func(b *kbin.Reader) {
-			if b.Uvarint() == 0 { // a null that is written out
-				v.Classic = json.RawMessage("null")
-				return
-			}
-			v.Classic = classicMemberJSON{SessionTimeoutMs: b.Int32(), SupportedProtocols: list(b, func() classicProtocolJSON {
-				p := classicProtocolJSON{b.CompactString(), b.CompactBytes()}
-				tagZero(b, nil)
-				return p
-			})}
-			tagZero(b, nil)
-		})
-		return v
-	case 6:
-		v := targetEpochJSON{AssignmentEpoch: r.Int32()}
-		tagZero(r, func(b *kbin.Reader) { n := b.Int64(); v.AssignmentTimestamp = &n })
-		return v
-	case 7:
-		v := targetMemberJSON{assignedList(r)}
-		tagZero(r, nil)
-		return v
-	case 8:
-		v := currentMemberJSON{r.Int32(), r.Int32(), r.Int8(), assignedList(r), assignedList(r)}
-		tagZero(r, nil)
-		return v
-	case 16:
-		v := resolvedRegexJSON{list(r, r.CompactString), r.Int64(), r.Int64()}
-		tagZero(r, nil)
-		return v
-	}
-	return nil
-}
-
-// list reads a compact array; one that claims more than there is ends with the
-// bytes.
-func list[T any](r *kbin.Reader, element func() T) []T {
-	l := []T{}
-	for range r.CompactArrayLen() {
-		v := element()
-		if !r.Ok() {
-			break
-		}
-		l = append(l, v)
-	}
-	return l
-}
-
-func assignedList(r *kbin.Reader) []assignedJSON {
-	return list(r, func() assignedJSON {
-		a := assignedJSON{TopicID: topicIDText(r.Uuid()), Partitions: list(r, r.Int32)}
-		tagZero(r, func(b *kbin.Reader) { a.AssignmentEpochs = list(b, b.Int32) })
-		return a
-	})
-}
-
-// tagZero reads tagged fields and gives the one with tag 0 to f.
-func tagZero(r *kbin.Reader, f func(*kbin.Reader)) {
-	bad := func() { r.Span(len(r.Src) + 1) }
-	for range r.Uvarint() {
-		tag, size := r.Uvarint(), r.Uvarint()
-		if !r.Ok() || uint64(size) > uint64(len(r.Src)) {
-			bad()
-			return
-		}
-		b := kbin.Reader{Src: r.Span(int(size))}
-		if tag != 0 || f == nil {
-			continue
-		}
-		if f(&b); !b.Ok() {
-			bad()
-			return
-		}
-	}
-}
-
-// groupLogJSON is what Kafka's formatters of __consumer_offsets write: nothing
+// JSON is what Kafka's formatters of __consumer_offsets write: nothing
 // for records of the other kind.
-func groupLogJSON(key, value []byte, want int) (string, error) {
-	e, err := decodeGroupLog(key, value)
+func JSON(key, value []byte, want Kind) (string, error) {
+	e, err := Decode(key, value)
 	if err != nil {
 		return "", err
 	}
-	if offset := e.Key.Type <= 1; offset != (want == offsetEntries) || want == groupEntries && e.Key.Type != 2 {
+	if offset := e.Key.Type <= 1; offset != (want == Offsets) || want == Groups && e.Key.Type != 2 {
 		return "", nil
 	}
 	e.Key.Name = ""
 	b, err := json.Marshal(e)
 	return string(b), err
 }
+
+// idText is the form in which Kafka's tools show ids.
+func idText(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
