@@ -359,6 +359,9 @@ func (b *Broker) cleaner() {
 				if b.isStopping() {
 					return
 				}
+				if p.offline != nil {
+					continue
+				}
 				done, err := p.Compact(b.connCtx)
 				switch {
 				case err != nil && (b.isStopping() || errors.Is(err, log.ErrClosed) || errors.Is(err, context.Canceled)):

@@ -183,6 +183,17 @@ func (s *File) Release() error {
 	return nil
 }
 
+// Rename gives the file another name, and takes the place of what has it. The name is durable after a SyncDir.
+func (s *File) Rename(path string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.fs.Rename(s.path, path); err != nil {
+		return fmt.Errorf("rename segment: %w", err)
+	}
+	s.path = path
+	return nil
+}
+
 // Delete takes the file out of the log: it is renamed at once and unlinked when its last reader is done, so that open
 // reads stay valid and a crash in between leaves nothing that looks like a segment. It keeps the caller's reference.
 func (s *File) Delete() error {

@@ -2,11 +2,16 @@ package dump
 
 import (
 	"encoding/binary"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sluice-data/sluice/internal/broker/log"
+	"github.com/sluice-data/sluice/internal/broker/log/logtest"
 	"github.com/sluice-data/sluice/internal/broker/log/segment"
 	"github.com/sluice-data/sluice/internal/broker/record"
 )
@@ -177,4 +182,66 @@ func FuzzLog(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestCompacted: what a compaction leaves, batches without records too, is in order, and so are its indexes.
+func TestCompacted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "topic-0")
+	l, err := segment.Open(t.Context(), segment.Options{Dir: dir, Config: logtest.Config(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pass := range 2 { // the second one merges segments
+		for i := range 200 {
+			key := fmt.Sprint("k", i%7)
+			if i%40 == 0 {
+				key = fmt.Sprint("once", pass, i)
+			}
+			logtest.MustAppend(t, l, record.Append(nil, record.Header{ProducerID: record.NoProducerID, ProducerEpoch: record.NoProducerEpoch, BaseSequence: record.NoSequence},
+				record.Record{Timestamp: int64(1000*pass + i), Key: []byte(key), Value: []byte(strings.Repeat("v", 60))}))
+		}
+		_, err := l.Compact(t.Context(), log.CompactOptions{Now: time.UnixMilli(10_000), DeleteRetention: time.Hour, MaxOpened: 1 << 20,
+			KeepEmpty: func(*record.Header) bool { return false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(names) < 2 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	next, empty := int64(0), 0
+	for _, name := range names {
+		sum, problems, err := Log(name, next, 0, true, func(b *Batch) error {
+			if b.Count == 0 {
+				empty++
+			}
+			return nil
+		})
+		if err != nil || len(problems) > 0 {
+			t.Errorf("%s: %v, %v", name, problems, err)
+		}
+		base := next
+		next = sum.Next
+		for _, times := range []bool{false, true} {
+			index := strings.TrimSuffix(name, ".log") + map[bool]string{false: ".index", true: ".timeindex"}[times]
+			b, err := os.ReadFile(index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := segment.ParseIndex(b, base, times)
+			if err != nil || !x.Ours || len(x.Entries) == 0 {
+				t.Fatalf("%s: %+v, %v", index, x, err)
+			}
+			if problems, err := Index(index, name, base, x, times); err != nil || len(problems) > 0 {
+				t.Errorf("%s: %v, %v", index, problems, err)
+			}
+		}
+	}
+	if next != 400 || empty == 0 {
+		t.Errorf("the log ends at %d, with %d batches without records", next, empty)
+	}
 }

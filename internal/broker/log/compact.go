@@ -10,7 +10,7 @@ import (
 // Compactor is implemented by stores that can keep the latest record of each key only. Offsets do not change: what is
 // left where records were is a batch without records, so that offsets follow one another as before.
 type Compactor interface {
-	// Compact does one pass if there is enough to do. When ctx ends it stops between two files, and what was done stands.
+	// Compact does one pass if there is enough to do. When ctx ends it stops, and what was done stands.
 	Compact(ctx context.Context, o CompactOptions) (Compacted, error)
 }
 
@@ -24,8 +24,6 @@ type CompactOptions struct {
 	MaxKeys         int           // how many keys one pass may remember; 0: a million (some 60 MB). More take more passes
 	MaxOpened       int64         // bytes that a batch may have when it is decompressed
 
-	// Compression is what a batch is brought to when it is written anew; false leaves its codec.
-	Compression func(record.Codec) (record.Compression, bool)
 	// KeepEmpty says that a batch must be kept, without records if need be, for the sake of its producer.
 	KeepEmpty func(*record.Header) bool
 }

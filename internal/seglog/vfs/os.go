@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // OS is the operating system's file system.
@@ -25,6 +26,9 @@ func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
 // Remove implements FS.
 func (OS) Remove(name string) error { return os.Remove(name) }
+
+// Chtimes implements FS.
+func (OS) Chtimes(name string, mod time.Time) error { return os.Chtimes(name, time.Time{}, mod) }
 
 // MkdirAll implements FS.
 func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o750) }

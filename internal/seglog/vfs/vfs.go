@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // FS is a file system. Paths are the operating system's.
@@ -13,6 +14,8 @@ type FS interface {
 	Open(name string, flag int) (File, error)
 	Rename(from, to string) error
 	Remove(name string) error
+	// Chtimes sets a file's modification time.
+	Chtimes(name string, mod time.Time) error
 	// MkdirAll makes a directory and its parents.
 	MkdirAll(dir string) error
 	// List returns a directory's entries, sorted by name.

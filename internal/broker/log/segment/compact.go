@@ -7,27 +7,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
 	"github.com/sluice-data/sluice/internal/broker/record"
-	"github.com/sluice-data/sluice/internal/seglog"
 )
 
-// Compaction. A pass reads what is new in the sealed segments into a map from key to latest offset, and then writes every
-// sealed segment anew, up to where the map goes, without the records that the map has a later one for. A batch that loses
-// all its records stays as a batch without records, and neighbours of that kind become one, so that in a file offsets
-// follow one another without gaps, as recovery and reads expect. The new file takes the old one's name in one step.
-// docs/segment-log.md, Compaction, has the details.
+// Compaction. A pass reads what is new in the sealed segments into a map from key to latest offset, and then goes through
+// every sealed segment, up to where the map goes, for the records that the map has a later one for. A segment that has
+// some is written anew without them; small neighbours become one file. A batch that loses all its records stays as a
+// batch without records, and neighbours of that kind become one, so that in a file offsets follow one another without
+// gaps, as recovery and reads expect. The new file takes the old one's name in one step. docs/segment-log.md, Compaction,
+// has the details.
 
 // defaultMaxKeys is some 60 MB of map.
 const defaultMaxKeys = 1_000_000
 
-// compactedExt is a new file before it takes the segment's name; seglog.Clean removes one that a crash left.
-const compactedExt = logExt + ".tmp"
-
 var _ log.Compactor = (*Log)(nil)
+
+// errUnreadable says that a segment was found to have a damaged header and was marked; it never leaves the package.
+var errUnreadable = errors.New("segment cannot be read to its end")
 
 // keyHash stands for a key. Two keys with the same one would be taken for one; with 128 bits that does not happen.
 type keyHash [16]byte
@@ -41,12 +39,10 @@ func hashKey(key []byte) keyHash {
 func (l *Log) Compact(ctx context.Context, o log.CompactOptions) (done log.Compacted, err error) {
 	l.compactMu.Lock()
 	defer l.compactMu.Unlock()
-	if err := l.loadCleaned(); err != nil {
-		return done, err
-	}
 	views, high, err := l.compactable(o)
+	i := 0 // views before it were released
 	defer func() {
-		for _, v := range views {
+		for _, v := range views[i:] {
 			v.release(l.logger)
 		}
 	}()
@@ -58,24 +54,25 @@ func (l *Log) Compact(ctx context.Context, o log.CompactOptions) (done log.Compa
 	if err != nil {
 		return done, fmt.Errorf("compact: %w", err)
 	}
-	st := l.cleaned.with(end)
-	for i := range views {
-		v := &views[i]
-		if v.base >= end {
+	reached := l.cleaned.to
+	for i < len(views) && views[i].base < end {
+		group := l.group(views[i:], end)
+		err = l.compactGroup(ctx, group, latest, o, &done)
+		if errors.Is(err, errUnreadable) {
+			continue // with a group that ends before it
+		}
+		if err != nil {
+			err = fmt.Errorf("compact %s: %w", group[0].file.Path(), err)
 			break
 		}
-		if err := ctx.Err(); err != nil {
-			return done, err
-		}
-		if err := l.compactSegment(v, latest, o, &done); err != nil {
-			return done, fmt.Errorf("compact %s: %w", v.file.Path(), err)
-		}
-		if _, ok := st.seen[v.base]; !ok && v.next <= end {
-			st.seen[v.base] = o.Now.UnixMilli()
+		reached = max(reached, min(end, group[len(group)-1].next))
+		for _, v := range group { // what was replaced gives its space back
+			v.release(l.logger)
+			i++
 		}
 	}
-	// A state that is older than the files only makes the next pass look at more than it must.
-	return done, l.saveCleaned(st)
+	// A pass that ended early went up to reached: below, every record that has a later one is gone.
+	return done, errors.Join(err, l.saveCleaned(reached, o))
 }
 
 // compactable takes views of the sealed segments that are old enough, and the offset below which their records count.
@@ -84,6 +81,9 @@ func (l *Log) compactable(o log.CompactOptions) (views []view, high int64, err e
 	defer l.mu.RUnlock()
 	if l.closed {
 		return nil, 0, log.ErrClosed
+	}
+	if l.err != nil {
+		return nil, 0, nil // its failure was logged; nothing is written until it is opened again
 	}
 	for _, s := range l.segs[:len(l.segs)-1] {
 		last := s.maxTS
@@ -136,6 +136,7 @@ func (l *Log) readKeys(ctx context.Context, views []view, high int64, o log.Comp
 		if v.next <= l.cleaned.to {
 			continue
 		}
+		b.next = v.base
 		for pos := int64(0); pos < v.size; {
 			if err := ctx.Err(); err != nil {
 				return nil, 0, err
@@ -148,6 +149,7 @@ func (l *Log) readKeys(ctx context.Context, views []view, high int64, o log.Comp
 				l.passOver(v, pos, bad)
 			}
 			if h.Length == 0 { // not even where the next one begins is known
+				l.giveUp(v)
 				break
 			}
 			at := pos
@@ -179,165 +181,161 @@ func (l *Log) readKeys(ctx context.Context, views []view, high int64, o log.Comp
 	return latest, end, nil
 }
 
-// compactSegment writes one segment anew if that makes it smaller, and puts the new file in its place.
-func (l *Log) compactSegment(v *view, latest map[keyHash]int64, o log.CompactOptions, done *log.Compacted) (err error) {
-	tmp := seglog.Name(l.dir, v.base, compactedExt)
-	f, err := l.fs.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return err
+// group takes the first segment, and those behind it that go into one file with it. As in Apache Kafka that is by the
+// sizes they have before.
+func (l *Log) group(views []view, end int64) []view {
+	l.mu.RLock()
+	cfg := l.cfg
+	l.mu.RUnlock()
+	first := &views[0]
+	limit := min(cfg.SegmentBytes, maxPosition)
+	size := first.size
+	if l.unreadable[first.base] || first.next > end {
+		return views[:1]
 	}
-	swapped := false
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if !swapped {
-			err = errors.Join(err, l.fs.Remove(tmp))
+	n := 1
+	for ; n < len(views); n++ {
+		v := &views[n]
+		size += v.size
+		entries := size/max(int64(cfg.IndexInterval), record.HeaderSize) + 1
+		if v.next > end || l.unreadable[v.base] || size > limit || v.next-1-first.base > maxRelative || entries*posEntrySize > int64(cfg.IndexBytes) {
+			break
 		}
-	}()
-	// Tombstones have done their work when every consumer had the time to see them.
-	seen, ok := l.cleaned.seen[v.base]
-	oldEnough := ok && o.Now.UnixMilli()-seen > o.DeleteRetention.Milliseconds()
-	w := compactWriter{f: f}
-	var b batchReader
-	gone := int64(0)
-	damaged := false
-	for pos := int64(0); pos < v.size; {
-		batch, h, bad, err := b.at(v, pos)
+	}
+	return views[:n]
+}
+
+// compactGroup makes one file of a group, if that changes anything, and puts it in the group's place.
+func (l *Log) compactGroup(ctx context.Context, group []view, latest map[keyHash]int64, o log.CompactOptions, done *log.Compacted) (err error) {
+	if l.unreadable[group[0].base] {
+		l.passedOver = true
+		return nil // it stays as it is
+	}
+	w := l.newRewriter(group)
+	defer func() { err = errors.Join(err, w.close()) }()
+	if len(group) > 1 {
+		if err := w.begin(); err != nil {
+			return err
+		}
+	}
+	before, gone := int64(0), int64(0)
+	for i := range group {
+		before += group[i].size
+		n, err := l.compactSegment(ctx, w, &group[i], latest, o)
 		if err != nil {
 			return err
 		}
-		if bad != nil {
-			l.passOver(v, pos, bad)
-			if h.Length == 0 {
-				return nil // the segment stays as it is
-			}
-			w.batch(batch)
-			damaged = true
-			pos += h.Size()
-			continue
-		}
-		at := pos
-		pos += h.Size()
-		if h.Count == 0 && !o.KeepEmpty(&h) {
-			w.empty(&h)
-			continue
-		}
-		if h.Control() || h.Count == 0 {
-			w.batch(batch)
-			continue
-		}
-		op, err := b.open(batch, o.MaxOpened)
-		if err != nil {
-			l.passOver(v, at, err)
-			w.batch(batch)
-			continue
-		}
-		keep := func(r record.View) bool {
-			off, ok := latest[hashKey(r.Key)]
-			switch {
-			case r.Key == nil:
-				return true // from before the topic was compacted; there is nothing that could take its place
-			case ok && off > r.Offset:
-				return false
-			case r.Value == nil && oldEnough && !l.passedOver && r.Offset < l.cleaned.to:
-				return false
-			}
-			return true
-		}
-		lost := 0
-		if err := op.Each(func(r record.View) bool {
-			if !keep(r) {
-				lost++
-			}
-			return true
-		}); err != nil || lost == 0 {
-			w.batch(batch)
-			continue
-		}
-		gone += int64(lost)
-		if lost == int(h.Count) && !(h.Idempotent() && o.KeepEmpty(&h)) {
-			w.empty(&h)
-			continue
-		}
-		c := record.Compression{Codec: h.Codec()}
-		if o.Compression != nil {
-			if x, ok := o.Compression(h.Codec()); ok {
-				c = x
-			}
-		}
-		if b.out, _, err = op.Rewrite(b.out[:0], c, keep); err != nil {
-			return err
-		}
-		w.batch(b.out)
+		gone += n
 	}
-	if err := w.flush(); err != nil {
+	changed, err := w.end()
+	if err != nil || !changed {
 		return err
 	}
-	if w.size >= v.size {
-		return nil
-	}
-	if err := f.Sync(); err != nil {
+	if changed, err = l.replace(group, w); err != nil || !changed {
 		return err
 	}
-	if swapped, err = l.swap(v, tmp, damaged); err != nil || !swapped {
-		return err
-	}
-	done.Segments++
-	done.Before += v.size
-	done.After += w.size
+	done.Segments += len(group)
+	done.Before += before
+	done.After += w.out.size
 	done.Records += gone
 	return nil
 }
 
-// swap gives the new file the segment's name. It is false when the segment was deleted meanwhile. Readers of the old file
-// keep it.
-func (l *Log) swap(v *view, tmp string, damaged bool) (bool, error) {
-	l.passMu.Lock()
-	defer l.passMu.Unlock()
-	l.mu.RLock()
-	at := l.position(v.seg)
-	closed := l.closed
-	l.mu.RUnlock()
-	if at < 0 || closed {
-		return false, nil
+// compactSegment gives w what is to be left of a segment, and returns how many records are not.
+func (l *Log) compactSegment(ctx context.Context, w *rewriter, v *view, latest map[keyHash]int64, o log.CompactOptions) (gone int64, err error) {
+	b := batchReader{next: v.base}
+	for pos := int64(0); pos < v.size; {
+		if err := ctx.Err(); err != nil {
+			return gone, err
+		}
+		batch, h, bad, err := b.at(v, pos)
+		if err != nil {
+			return gone, err
+		}
+		at := pos
+		pos += h.Size()
+		switch {
+		case bad != nil:
+			l.passOver(v, at, bad)
+			if h.Length == 0 {
+				l.giveUp(v)
+				return gone, errUnreadable
+			}
+			w.damaged = true
+			err = w.keep(batch, &h)
+		case h.Count == 0 && !o.KeepEmpty(&h):
+			err = w.empty(batch, &h)
+		case h.Control() || h.Count == 0:
+			err = w.keep(batch, &h)
+		default:
+			var n int64
+			n, err = l.compactBatch(w, &b, v, at, latest, o)
+			gone += n
+		}
+		if err != nil {
+			return gone, err
+		}
 	}
-	name := seglog.Name(l.dir, v.base, logExt)
-	if err := l.fs.Rename(tmp, name); err != nil {
-		return false, err
+	if b.next != v.next {
+		l.passOver(v, v.size, fmt.Errorf("the segment ends at offset %d: want %d", b.next, v.next))
+		l.giveUp(v)
+		return gone, errUnreadable
 	}
-	if err := l.fs.SyncDir(l.dir); err != nil {
-		return true, l.fail(err)
-	}
-	file, err := seglog.Open(l.fs, name)
+	return gone, nil
+}
+
+// compactBatch gives w what is to be left of a batch with records, the one that b has read last.
+func (l *Log) compactBatch(w *rewriter, b *batchReader, v *view, pos int64, latest map[keyHash]int64, o log.CompactOptions) (gone int64, err error) {
+	op, err := b.open(b.in, o.MaxOpened)
+	h := &op.Header
 	if err != nil {
-		return true, l.fail(err)
+		l.passOver(v, pos, err)
+		if *h, err = record.ParseHeader(b.in); err != nil {
+			return 0, err
+		}
+		return 0, w.keep(b.in, h)
 	}
-	x, s, err := rebuild(file, v.base, file.Size(), l.interval())
-	if err == nil && s.next != v.next {
-		err = fmt.Errorf("the new file ends at offset %d: want %d", s.next, v.next)
+	keep := func(r record.View) bool {
+		off, ok := latest[hashKey(r.Key)]
+		switch {
+		case r.Key == nil:
+			return true // from before the topic was compacted; there is nothing that could take its place
+		case ok && off > r.Offset:
+			return false
+		case r.Value == nil && !l.passedOver:
+			// A tombstone has done its work when every consumer had the time to see it.
+			seen, ok := l.cleaned.seenAt(r.Offset)
+			return !ok || o.Now.UnixMilli()-seen <= o.DeleteRetention.Milliseconds()
+		}
+		return true
 	}
-	if err != nil {
-		return true, errors.Join(l.fail(err), file.Release())
+	err = op.Each(func(r record.View) bool {
+		if !keep(r) {
+			gone++
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		l.passOver(v, pos, err)
+		return 0, w.keep(b.in, h)
+	case gone == 0:
+		return 0, w.keep(b.in, h)
+	case gone == int64(h.Count) && !(h.Idempotent() && o.KeepEmpty(h)):
+		return gone, w.empty(b.in, h)
 	}
-	old := v.seg
-	s.mem, s.created, s.changed, s.touched, s.synced = x, old.created, old.changed, time.Now().UnixMilli(), true
-	if !damaged {
-		s.verified.add(0, s.size)
+	if b.out, _, err = op.Rewrite(b.out[:0], record.Compression{Codec: h.Codec()}, keep); err != nil {
+		return 0, err
 	}
-	l.appendMu.Lock() // appends read the list without mu
-	l.mu.Lock()
-	segs := append([]*segment(nil), l.segs...)
-	at = l.position(old)
-	if at >= 0 {
-		segs[at] = s
-		l.segs = segs
+	return gone, w.change(b.out)
+}
+
+// giveUp marks a segment whose batches cannot be told apart.
+func (l *Log) giveUp(v *view) {
+	if l.unreadable == nil {
+		l.unreadable = map[int64]bool{}
 	}
-	l.mu.Unlock()
-	l.appendMu.Unlock()
-	if at < 0 { // cannot be: deletions hold passMu
-		return true, file.Release()
-	}
-	l.persistIndex(s)
-	return true, old.file.Release()
+	l.unreadable[v.base] = true
 }
 
 // position is where a segment is in the list, or -1. mu is held.
@@ -350,8 +348,9 @@ func (l *Log) position(s *segment) int {
 	return -1
 }
 
-// batchReader reads whole batches; its buffers are used again.
+// batchReader reads whole batches, one after the other; its buffers are used again.
 type batchReader struct {
+	next            int64 // offset that the next batch begins at
 	in, opened, out []byte
 }
 
@@ -372,8 +371,14 @@ func (b *batchReader) at(v *view, pos int64) (batch []byte, h record.Header, bad
 		return nil, h, nil, err
 	}
 	h, bad = record.ParseHeader(b.in)
-	if bad == nil && h.Size() > v.size-pos {
+	switch {
+	case bad != nil:
+	case h.Size() > v.size-pos:
 		bad = fmt.Errorf("batch of %d bytes where %d are left", h.Size(), v.size-pos)
+	case h.BaseOffset != b.next: // which no CRC covers
+		bad = fmt.Errorf("base offset is %d: want %d", h.BaseOffset, b.next)
+	case h.LastOffset() >= v.next:
+		bad = fmt.Errorf("last offset is %d: want less than %d", h.LastOffset(), v.next)
 	}
 	if bad != nil {
 		return nil, record.Header{}, bad, nil
@@ -381,6 +386,7 @@ func (b *batchReader) at(v *view, pos int64) (batch []byte, h record.Header, bad
 	if err := read(h.Size()); err != nil {
 		return nil, h, nil, err
 	}
+	b.next = h.LastOffset() + 1
 	// What is written anew gets a right CRC; damage must not.
 	_, bad = record.Check(b.in)
 	return b.in, h, bad, nil
@@ -407,66 +413,4 @@ type batchPlace struct{ base, pos int64 }
 func (b *batchReader) open(batch []byte, limit int64) (o record.Opened, err error) {
 	o, b.opened, err = record.Open(batch, b.opened, limit)
 	return o, err
-}
-
-// compactWriter writes batches in a row and makes one of neighbouring batches without records.
-type compactWriter struct {
-	f interface {
-		WriteAt([]byte, int64) (int, error)
-	}
-	buf   []byte
-	size  int64 // with buf
-	void  []byte
-	first int64 // offset that void begins at
-	last  int64
-	epoch int32
-	err   error
-}
-
-const compactBuffer = 1 << 20
-
-func (w *compactWriter) batch(b []byte) {
-	w.endVoid()
-	w.buf = append(w.buf, b...)
-	w.size += int64(len(b))
-	if len(w.buf) >= compactBuffer {
-		w.write()
-	}
-}
-
-// empty notes offsets without records.
-func (w *compactWriter) empty(h *record.Header) {
-	if w.void != nil && (w.epoch != h.LeaderEpoch || h.LastOffset()-w.first > maxRelative) {
-		w.endVoid()
-	}
-	if w.void == nil {
-		w.void = record.AppendEmpty(nil, record.Header{
-			LeaderEpoch: h.LeaderEpoch, ProducerID: record.NoProducerID, ProducerEpoch: record.NoProducerEpoch, BaseSequence: record.NoSequence,
-		})
-		w.first, w.epoch = h.BaseOffset, h.LeaderEpoch
-	}
-	w.last = h.LastOffset()
-}
-
-func (w *compactWriter) endVoid() {
-	if w.void == nil {
-		return
-	}
-	b := w.void
-	w.void = nil
-	record.SetRange(b, w.first, w.last)
-	w.batch(b)
-}
-
-func (w *compactWriter) write() {
-	if w.err == nil && len(w.buf) > 0 {
-		_, w.err = w.f.WriteAt(w.buf, w.size-int64(len(w.buf)))
-	}
-	w.buf = w.buf[:0]
-}
-
-func (w *compactWriter) flush() error {
-	w.endVoid()
-	w.write()
-	return w.err
 }

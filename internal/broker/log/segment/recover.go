@@ -46,6 +46,9 @@ func (l *Log) open(ctx context.Context, repair bool) error {
 	if err := seglog.Clean(l.fs, l.dir); err != nil {
 		return err
 	}
+	if err := l.finishMerges(); err != nil {
+		return err
+	}
 	bases, err := seglog.List(l.fs, l.dir, logExt)
 	if err != nil {
 		return err
@@ -81,7 +84,10 @@ func (l *Log) open(ctx context.Context, repair bool) error {
 			return err
 		}
 	}
-	return l.begin()
+	if err := l.begin(); err != nil {
+		return err
+	}
+	return l.loadCleaned()
 }
 
 // dropStray removes indexes without a log.

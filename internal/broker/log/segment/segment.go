@@ -71,6 +71,7 @@ type Log struct {
 	// passedOver says that the pass under way met a batch that it could not look into; toldOver are those that were logged.
 	passedOver bool
 	toldOver   map[batchPlace]bool
+	unreadable map[int64]bool // bases of segments that stay as they are, because of a damaged header
 
 	sync  syncState
 	timer *time.Timer // flush.ms; under appendMu

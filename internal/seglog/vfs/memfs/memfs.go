@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,13 +31,15 @@ const (
 	OpSyncDir  Op = "syncdir"
 	OpRename   Op = "rename"
 	OpRemove   Op = "remove"
+	OpChtimes  Op = "chtimes"
 )
 
 // FS is the file system. The zero value is not usable; see New.
 type FS struct {
 	mu     sync.Mutex
-	nodes  map[string]*node // what a process sees
-	synced map[string]*node // names that survive a crash
+	nodes  map[string]*node             // what a process sees
+	synced map[string]*node             // names that survive a crash
+	last   func(names map[string]*node) // the last change of names, if it was not synced
 	dirs   map[string]bool
 	used   int64
 	limit  int64 // -1: none
@@ -91,6 +94,18 @@ func (f *FS) Crash() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.copyOf(f.synced, func(nd *node) []byte { return nd.synced })
+}
+
+// CrashUnordered is Crash with a disk that had begun with the last change: of all creations, renames and removals that
+// were not synced that one is there and none before it.
+func (f *FS) CrashUnordered() *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	names := maps.Clone(f.synced)
+	if f.last != nil {
+		f.last(names)
+	}
+	return f.copyOf(names, func(nd *node) []byte { return nd.synced })
 }
 
 // Clone returns a copy of what a process sees, as a kill without a power cut leaves it.
@@ -180,6 +195,7 @@ func (f *FS) Open(name string, flag int) (vfs.File, error) {
 		}
 		nd = &node{mod: time.Now()}
 		f.nodes[name] = nd
+		f.last = func(names map[string]*node) { names[name] = nd }
 	case flag&os.O_EXCL != 0:
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrExist}
 	case flag&os.O_TRUNC != 0:
@@ -216,8 +232,11 @@ func (f *FS) Rename(from, to string) error {
 	if old := f.nodes[to]; old != nil {
 		f.used -= int64(len(old.data))
 	}
-	delete(f.nodes, from)
-	f.nodes[to] = nd
+	f.last = func(names map[string]*node) {
+		delete(names, from)
+		names[to] = nd
+	}
+	f.last(f.nodes)
 	return nil
 }
 
@@ -238,7 +257,24 @@ func (f *FS) Remove(name string) error {
 		return notExist("remove", name)
 	}
 	f.used -= int64(len(nd.data))
-	delete(f.nodes, name)
+	f.last = func(names map[string]*node) { delete(names, name) }
+	f.last(f.nodes)
+	return nil
+}
+
+// Chtimes implements vfs.FS.
+func (f *FS) Chtimes(name string, mod time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name = filepath.Clean(name)
+	if err := f.ask(OpChtimes, name); err != nil {
+		return err
+	}
+	nd := f.nodes[name]
+	if nd == nil {
+		return notExist("chtimes", name)
+	}
+	nd.mod = mod
 	return nil
 }
 
@@ -276,6 +312,7 @@ func (f *FS) SyncDir(dir string) error {
 	if err := f.ask(OpSyncDir, dir); err != nil {
 		return err
 	}
+	f.last = nil
 	for name := range f.synced {
 		if filepath.Dir(name) == dir && f.nodes[name] == nil {
 			delete(f.synced, name)
