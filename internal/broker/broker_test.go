@@ -641,3 +641,22 @@ func TestStopAnswersLongPolls(t *testing.T) {
 		t.Errorf("%v %+v", a.err, a.resp)
 	}
 }
+
+// TestFormattedDirectory: a directory that Format made has the id given, and
+// its first broker does not speak of one before it.
+func TestFormattedDirectory(t *testing.T) {
+	dir, id := t.TempDir(), NewClusterID()
+	if err := Format(dir, id); err != nil {
+		t.Fatal(err)
+	}
+	var logs logBuffer
+	startBroker(t, func(c *Config) {
+		c.DataDir, c.Logger = dir, slog.New(slog.NewTextHandler(&logs, nil))
+	})
+	if got, err := ClusterID(dir); err != nil || got != id {
+		t.Errorf("cluster id is %q, want %q: %v", got, id, err)
+	}
+	if strings.Contains(logs.String(), "did not stop in order") {
+		t.Error(logs.String())
+	}
+}

@@ -129,7 +129,10 @@ func Format(dir, clusterID string) error {
 	if _, err := os.Stat(filepath.Join(dir, "meta.properties")); err == nil {
 		return foreignDir(dir)
 	}
-	return writeJSON(vfs.OS{}, filepath.Join(dir, brokerFile), brokerState{Format: formatVersion, ClusterID: clusterID})
+	if err := writeJSON(vfs.OS{}, filepath.Join(dir, brokerFile), brokerState{Format: formatVersion, ClusterID: clusterID}); err != nil {
+		return err
+	}
+	return seglog.WriteFile(vfs.OS{}, filepath.Join(dir, cleanFile), nil) // no broker was here that could have stopped otherwise
 }
 
 // ClusterID reads the cluster id of a data directory, "" if it has none yet.
