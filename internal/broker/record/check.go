@@ -32,31 +32,11 @@ func CheckCompressed(h *Header, batch []byte, limit int64) (minTS, maxTS int64, 
 // checkers keeps decoders: to make one costs more than to decompress a batch.
 var checkers = sync.Pool{New: func() any { return &checker{buf: make([]byte, 64<<10)} }}
 
-// maxWideWindow is the window of zstd's highest level (RFC 8878 lets a decoder refuse more than 8 MiB, and zstd itself
-// takes 128 MiB). Clients write such frames with little in them.
-const maxWideWindow = 128 << 20
-
-// checkWide checks a zstd batch with a large window. It is opened whole, as the decoder then uses its output for window and
-// takes no more memory than there is.
+// checkWide checks a zstd batch with a large window.
 func checkWide(h *Header, body []byte, limit int64) (minTS, maxTS int64, err error) {
-	tooLarge := fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
-	var f zstd.Header
-	if err := f.Decode(body); err == nil && f.HasFCS && f.FrameContentSize > uint64(limit) {
-		return 0, 0, tooLarge
-	}
-	// The limit on memory would be one on the window too.
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWideWindow),
-		zstd.WithDecoderMaxMemory(uint64(max(limit, maxWideWindow))))
+	b, err := decodeWide(body, limit)
 	if err != nil {
-		return 0, 0, fmt.Errorf("%w: open zstd: %w", ErrInvalid, err)
-	}
-	defer d.Close()
-	b, err := d.DecodeAll(body, nil)
-	switch {
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded) || int64(len(b)) > limit:
-		return 0, 0, tooLarge
-	case err != nil:
-		return 0, 0, fmt.Errorf("%w: decompress: %w", ErrInvalid, err)
+		return 0, 0, err
 	}
 	return checkBody(h, b)
 }
@@ -110,8 +90,7 @@ func (c *checker) reset(codec Codec, body []byte, limit int64) (err error) {
 		c.r = c.lz4
 	case Zstd:
 		if c.zstd == nil {
-			c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-				zstd.WithDecoderMaxWindow(maxWindow))
+			c.zstd, err = newZstd(nil)
 		}
 		if err == nil {
 			c.r, err = c.zstd, c.zstd.Reset(&c.src)
@@ -137,7 +116,7 @@ func (c *checker) fill() error {
 		c.total += int64(n)
 		switch {
 		case c.total > c.limit:
-			return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, c.limit)
+			return tooLarge(c.limit)
 		case n > 0:
 			return nil // an error comes again
 		case err == io.EOF:

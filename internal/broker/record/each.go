@@ -39,7 +39,7 @@ func Each(batch []byte, f func(*Full) error) error {
 	var r io.Reader = bytes.NewReader(batch[HeaderSize:])
 	if h.Codec() != None {
 		var done func()
-		if r, done, err = open(h.Codec(), batch[HeaderSize:]); err != nil {
+		if r, done, err = open(h.Codec(), batch[HeaderSize:], maxRecord); err != nil {
 			return err
 		}
 		defer done()

@@ -98,7 +98,7 @@ func TestPatch(t *testing.T) {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	n := 0
-	err = Stamps(b, func(o, ts int64) bool {
+	err = Stamps(t.Context(), b, func(o, ts int64) bool {
 		if o != 1<<40+int64(n) || ts != 5555 {
 			t.Errorf("record %d: offset %d, timestamp %d", n, o, ts)
 		}
@@ -188,7 +188,7 @@ func TestStampsOfEveryCodec(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		n := int64(0)
-		err := Stamps(b, func(o, ts int64) bool {
+		err := Stamps(t.Context(), b, func(o, ts int64) bool {
 			if o != 7+n || ts != 1000+10*n {
 				t.Fatalf("%s: record %d has offset %d, timestamp %d", name, n, o, ts)
 			}
@@ -199,18 +199,18 @@ func TestStampsOfEveryCodec(t *testing.T) {
 			t.Fatalf("%s: %d records, %v", name, n, err)
 		}
 		n = 0
-		if err := Stamps(b, func(int64, int64) bool { n++; return n < 3 }); err != nil || n != 3 {
+		if err := Stamps(t.Context(), b, func(int64, int64) bool { n++; return n < 3 }); err != nil || n != 3 {
 			t.Fatalf("%s: stopping after %d, %v", name, n, err)
 		}
 		if name[0] == '0' {
 			continue
 		}
 		cut := compress(t, plain, Codec(name[0]-'0'), func(p []byte) []byte { c := f(p); return c[:len(c)/2] })
-		if err := Stamps(cut, func(int64, int64) bool { return true }); !errors.Is(err, ErrInvalid) {
+		if err := Stamps(t.Context(), cut, func(int64, int64) bool { return true }); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s cut in half: %v", name, err)
 		}
 	}
-	if err := Stamps(compress(t, plain, 7, func(b []byte) []byte { return b }), nil); !errors.Is(err, ErrInvalid) {
+	if err := Stamps(t.Context(), compress(t, plain, 7, func(b []byte) []byte { return b }), nil); !errors.Is(err, ErrInvalid) {
 		t.Errorf("codec 7: %v", err)
 	}
 }
@@ -218,7 +218,7 @@ func TestStampsOfEveryCodec(t *testing.T) {
 func TestSnappyBomb(t *testing.T) {
 	bomb := binary.AppendUvarint(nil, 1<<31) // a block that claims 2 GiB
 	b := compress(t, sample(1), Snappy, func([]byte) []byte { return bomb })
-	if err := Stamps(b, func(int64, int64) bool { return true }); !errors.Is(err, ErrInvalid) {
+	if err := Stamps(t.Context(), b, func(int64, int64) bool { return true }); !errors.Is(err, ErrInvalid) {
 		t.Fatalf("%v", err)
 	}
 }
@@ -291,13 +291,13 @@ func FuzzHeader(f *testing.F) {
 		if h.Codec() == None {
 			_, _, perr := CheckPlain(&h, b)
 			n := int32(0)
-			serr := Stamps(b, func(int64, int64) bool { n++; return true })
+			serr := Stamps(t.Context(), b, func(int64, int64) bool { n++; return true })
 			if perr == nil && (serr != nil || n != max(h.Count, 0)) {
 				t.Fatalf("checked, but %d of %d records, %v", n, h.Count, serr)
 			}
 		} else {
 			n := 0
-			_ = Stamps(b, func(int64, int64) bool { n++; return n < 1000 })
+			_ = Stamps(t.Context(), b, func(int64, int64) bool { n++; return n < 1000 })
 		}
 		SetMaxTimestamp(b, 77, true)
 		SetBaseOffset(b, 5)

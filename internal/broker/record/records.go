@@ -4,19 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
-// Stamps calls f with offset and timestamp of each record of one whole batch, in order, until f returns false. It opens
-// compressed batches, in bounded memory. It is what a search by time needs; keys and values are skipped.
-func Stamps(batch []byte, f func(offset, timestamp int64) bool) error {
+// Stamps calls f with offset and timestamp of each record of one whole batch, in order, until f returns false or ctx ends.
+// It opens compressed batches, in bounded memory. It is what a search by time needs; keys and values are skipped.
+func Stamps(ctx context.Context, batch []byte, f func(offset, timestamp int64) bool) error {
 	h, err := ParseHeader(batch)
 	if err != nil {
 		return err
@@ -28,12 +28,29 @@ func Stamps(batch []byte, f func(offset, timestamp int64) bool) error {
 	if h.Codec() == None {
 		return stampsPlain(&h, body, f)
 	}
-	r, done, err := open(h.Codec(), body)
+	r, done, err := open(h.Codec(), body, maxRecord)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return stampsStream(&h, bufio.NewReaderSize(r, 32<<10), f)
+	err = stampsStream(&h, bufio.NewReaderSize(until{ctx, r}, 32<<10), f)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// until is a reader that ends with its context: a short batch can be opened for a long time.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 func (h *Header) stamp(tsDelta int64) int64 {
@@ -236,14 +253,13 @@ func readVarint(r *bufio.Reader) (int64, int, error) {
 	return 0, 0, errors.New("number is too long")
 }
 
-// maxWindow bounds what a decoder may allocate for a hostile batch. It is the window of zstd's highest ordinary level.
-const maxWindow = 8 << 20
-
 // xerialHeader opens the framed snappy that Java clients write: magic and two version numbers, then chunks with their
 // length. Other clients write one bare snappy block.
 var xerialHeader = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
 
-func open(c Codec, body []byte) (io.Reader, func(), error) {
+// open returns the records of a batch as a stream, and what ends it. Where memory does not depend on the codec's window
+// alone, it is bounded by limit.
+func open(c Codec, body []byte, limit int64) (io.Reader, func(), error) {
 	switch c {
 	case Gzip:
 		r, err := gzip.NewReader(bytes.NewReader(body))
@@ -252,16 +268,15 @@ func open(c Codec, body []byte) (io.Reader, func(), error) {
 		}
 		return r, func() {}, nil
 	case Snappy:
-		return &snappyReader{in: body, framed: bytes.HasPrefix(body, xerialHeader)}, func() {}, nil
+		return &snappyReader{in: body, framed: bytes.HasPrefix(body, xerialHeader), limit: limit}, func() {}, nil
 	case LZ4:
 		return lz4.NewReader(bytes.NewReader(body)), func() {}, nil
 	case Zstd:
-		r, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		d, err := newZstd(bytes.NewReader(body))
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: open zstd: %w", ErrInvalid, err)
 		}
-		return r, r.Close, nil
+		return &zstdReader{d: d, body: body, limit: limit}, d.Close, nil
 	}
 	return nil, nil, fmt.Errorf("%w: unknown codec %d", ErrInvalid, c)
 }
@@ -275,7 +290,7 @@ type snappyReader struct {
 	began  bool
 	out    []byte // decoded, not yet read
 	buf    []byte
-	limit  int64 // of one block, if not 0
+	limit  int64 // of one block
 }
 
 func (s *snappyReader) Read(p []byte) (int, error) {
@@ -311,8 +326,11 @@ func (s *snappyReader) Read(p []byte) (int, error) {
 		if size > maxSnappy || size > 64*len(block)+64 {
 			return 0, fmt.Errorf("snappy block claims %d bytes from %d", size, len(block))
 		}
-		if s.limit > 0 && int64(size) > s.limit {
-			return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, s.limit)
+		if int64(size) > s.limit {
+			return 0, tooLarge(s.limit)
+		}
+		if repeats(block) {
+			return 0, errors.New("snappy block has a copy of S2's, which is not snappy's")
 		}
 		if s.out, err = s2.Decode(s.buf[:cap(s.buf)], block); err != nil {
 			return 0, err
@@ -323,3 +341,42 @@ func (s *snappyReader) Read(p []byte) (int, error) {
 	s.out = s.out[n:]
 	return n, nil
 }
+
+// repeats reports whether a snappy block has a copy with the offset 0. S2, whose decoder reads the block, takes it for the
+// offset of the copy before; to Kafka and its clients the block is corrupt.
+func repeats(block []byte) bool {
+	_, n := binary.Uvarint(block) // the decoded length
+	b := block[max(n, 0):]
+	for len(b) > 1 {
+		switch tag := b[0]; tag & 3 {
+		case 0: // literal
+			n := int(tag>>2) + 1
+			if extra := n - 60; extra > 0 {
+				if len(b) < 1+extra {
+					return false // cut short; the decoder says so
+				}
+				n = 0
+				for i := range extra {
+					n |= int(b[1+i]) << (8 * i)
+				}
+				n += 1 + extra
+			}
+			if n >= len(b) {
+				return false
+			}
+			b = b[1+n:]
+		case 1:
+			if tag&0xe0 == 0 && b[1] == 0 {
+				return true
+			}
+			b = b[2:]
+		case 2:
+			b = b[min(3, len(b)):]
+		case 3:
+			b = b[min(5, len(b)):]
+		}
+	}
+	return false
+}
+
+func tooLarge(limit int64) error { return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit) }

@@ -45,7 +45,7 @@ func Open(batch, buf []byte, limit int64) (Opened, []byte, error) {
 	if h.Codec() == None || h.Count == 0 && len(o.body) == 0 {
 		return o, buf, nil
 	}
-	r, done, err := open(h.Codec(), o.body)
+	r, done, err := open(h.Codec(), o.body, limit)
 	if err != nil {
 		return o, buf, err
 	}
@@ -53,10 +53,12 @@ func Open(batch, buf []byte, limit int64) (Opened, []byte, error) {
 	b := bytes.NewBuffer(buf[:0])
 	n, err := io.Copy(b, io.LimitReader(r, limit+1))
 	switch {
+	case errors.Is(err, ErrTooLarge):
+		return o, b.Bytes(), err
 	case err != nil:
 		return o, b.Bytes(), fmt.Errorf("%w: decompress: %w", ErrInvalid, err)
 	case n > limit:
-		return o, b.Bytes(), fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+		return o, b.Bytes(), tooLarge(limit)
 	}
 	o.body = b.Bytes()
 	return o, o.body, nil

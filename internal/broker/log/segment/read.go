@@ -371,15 +371,17 @@ func (l *Log) scanTimes(ctx context.Context, v view, off int64, limit mark, pass
 				return log.NoStamp, fmt.Errorf("%w: read %s: %w", log.ErrStorage, v.file.Path(), err)
 			}
 			st := log.NoStamp
-			err := record.Stamps(b, func(o, t int64) bool {
+			err := record.Stamps(ctx, b, func(o, t int64) bool {
 				if o >= off && want(t) {
 					st = log.Stamp{Offset: o, Timestamp: t, Epoch: h.LeaderEpoch}
 				}
 				return st.Offset < 0
 			})
+			if ctx.Err() != nil {
+				return log.NoStamp, ctx.Err()
+			}
 			if err != nil {
-				// Compressed batches are passed through unopened, so a producer may have sent one that nobody can read.
-				// It must not hide the records behind it.
+				// A batch that nobody can read, of a log from elsewhere or changed on the disk, must not hide the records behind it.
 				l.logger.Warn("search by time passes over an unreadable batch", "file", v.file.Path(), "position", pos, "err", err)
 			}
 			if st.Offset >= 0 {
