@@ -69,3 +69,36 @@ func TestMemberWithoutClassicField(t *testing.T) {
 		t.Errorf("%+v, %v, %v", e, ok, err)
 	}
 }
+
+func FuzzConsumerRecords(f *testing.F) {
+	r := &crig{rig: &rig{g: New("g", t0, consumerLimits(), topicMap{"a": 3})}}
+	for _, req := range []HeartbeatRequest{
+		{MemberID: "m", Rebalance: time.Second, Topics: []string{"a"}, Regex: ptr("a.*"), Owned: []TopicPartitions{}, InstanceID: ptr("i")},
+		{MemberID: "n", Rebalance: time.Second, Topics: []string{"a"}, Owned: []TopicPartitions{}, RackID: ptr("r"), Assignor: ptr("range")},
+	} {
+		r.g.ConsumerHeartbeat(t0, req)
+	}
+	r.g.Join(t0, JoinRequest{MemberID: "c", Session: 10 * time.Second, Rebalance: time.Second, ProtocolType: "consumer",
+		Protocols: []Protocol{{Name: "range", Metadata: subscription(nil, "a")}}})
+	for _, rec := range append(r.g.Records(), r.g.Tombstones()...) {
+		f.Add(rec.Key, rec.Value)
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		e, ok, err := ParseRecord(key, value)
+		if err != nil || !ok {
+			return
+		}
+		g := New(e.Group, t0, consumerLimits(), topicMap{"a": 3})
+		g.Apply(t0, e)
+		g.FinishRestore(t0, time.Second)
+		// What was read is written the same way, and lives.
+		for _, rec := range g.Snapshot() {
+			if _, ok, err := ParseRecord(rec.Key, rec.Value); err != nil || !ok {
+				t.Fatalf("written: %v", err)
+			}
+		}
+		g.ConsumerHeartbeat(t0, HeartbeatRequest{MemberID: "x", Rebalance: time.Second, Topics: []string{"a"}, Owned: []TopicPartitions{}, Settings: settings})
+		g.Tick(t0.Add(time.Hour))
+		g.Tombstones()
+	})
+}
