@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -46,7 +49,67 @@ func kafkaConfigs(env *Env, tool string, args []string) error {
 	if err != nil {
 		return err
 	}
-	bad := func(format string, args ...any) error { return usageError(fmt.Errorf(tool+": "+format, args...)) }
+	of, err := a.configsOf()
+	if err != nil {
+		return usageError(fmt.Errorf("%s: %w", tool, err))
+	}
+	var changes []kadm.AlterConfig
+	if action == "alter" {
+		if !of.named || of.name == "" && of.typ != "brokers" {
+			return usageError(fmt.Errorf("%s: An entity name must be specified with --alter of %s", tool, of.typ))
+		}
+		if changes, err = a.changes(); err != nil {
+			return usageError(fmt.Errorf("%s: %w", tool, err))
+		}
+	}
+	cl, ctx, done, err := a.session(env, tool)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if action == "alter" {
+		if err := alterConfigs(ctx, cl, of.entity(of.name), changes, false); err != nil {
+			return fmt.Errorf("change settings of %s: %w", of.entity(of.name), err)
+		}
+		if of.name == "" {
+			fmt.Fprintf(env.Stdout, "Completed updating default config for %s in the cluster.\n", of.typ)
+		} else {
+			fmt.Fprintf(env.Stdout, "Completed updating config for %s %s.\n", of.singular(), of.name)
+		}
+		return nil
+	}
+	names, err := of.known(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if of.named {
+		if !a.has("all") && !slices.Contains(names, of.name) {
+			fmt.Fprintf(env.Stdout, "The %s '%s' doesn't exist and doesn't have dynamic config.\n", of.singular(), of.name)
+			return nil
+		}
+		names = []string{of.name}
+	}
+	var errs []error
+	for _, n := range names {
+		if err := of.describe(ctx, cl, env.Stdout, n, a.has("all")); err != nil {
+			errs = append(errs, fmt.Errorf("look up settings of %s: %w", of.entity(n), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// configsOf is what kafka-configs is asked about: one entity of a type, or all.
+type configsOf struct {
+	typ    string // a key of kafkaEntities
+	name   string // "" for the defaults of the type
+	named  bool
+	kind   kmsg.ConfigResourceType
+	source kmsg.ConfigSource
+}
+
+// configsOf reads whose settings are meant, in the old form (--entity-type) or
+// the new one (--topic and so on).
+func (a kafkaArgs) configsOf() (configsOf, error) {
 	var typ, name string
 	types, named := 0, false
 	for option, t := range map[string]string{"topic": "topics", "broker": "brokers", "broker-logger": "broker-loggers", "group": "groups", "client-metrics": "client-metrics", "user": "users", "client": "clients", "ip": "ips"} {
@@ -70,63 +133,45 @@ func kafkaConfigs(env *Env, tool string, args []string) error {
 		}
 	}
 	if types > 1 && !a.has("user") && !a.has("client") && typ != "users" && typ != "clients" {
-		return bad("one kind of entity at a time")
+		return configsOf{}, errors.New("one kind of entity at a time")
 	}
 	if types == 0 {
-		return bad("At least one entity type must be specified: --entity-type topics|brokers|groups, or --topic, --broker, --group")
+		return configsOf{}, kafkaSays("At least one entity type must be specified: --entity-type topics|brokers|groups, or --topic, --broker, --group")
 	}
 	kind, ok := kafkaEntities[typ]
 	if !ok {
-		return bad("Invalid entity type %s, the entity type must be one of topics, brokers, broker-loggers, groups, client-metrics", typ)
+		return configsOf{}, kafkaSays("Invalid entity type %s, the entity type must be one of topics, brokers, broker-loggers, groups, client-metrics", typ)
 	}
 	if kind.none != "" {
-		return bad("there are no settings of %s here: %s", typ, kind.none)
+		return configsOf{}, fmt.Errorf("there are no settings of %s here: %s", typ, kind.none)
 	}
 	if strings.HasPrefix(typ, "broker") && name != "" {
 		if _, err := strconv.ParseInt(name, 10, 32); err != nil {
-			return bad("The entity name for %s must be a valid integer broker id, but it is: %s", typ, name)
+			return configsOf{}, kafkaSays("The entity name for %s must be a valid integer broker id, but it is: %s", typ, name)
 		}
 	}
-	var changes []kadm.AlterConfig
-	if action == "alter" {
-		if !named || name == "" && typ != "brokers" {
-			return bad("An entity name must be specified with --alter of %s", typ)
-		}
-		if changes, err = a.changes(); err != nil {
-			return usageError(fmt.Errorf("%s: %w", tool, err))
-		}
-	}
-	cl, ctx, done, err := a.session(env, tool)
-	if err != nil {
-		return err
-	}
-	defer done()
-	e := entity{kind.kind, name}
-	singular := strings.TrimSuffix(typ, "s")
-	if action == "alter" {
-		if err := alterConfigs(ctx, cl, e, changes, false); err != nil {
-			return fmt.Errorf("change settings of %s: %w", e, err)
-		}
-		if name == "" {
-			fmt.Fprintf(env.Stdout, "Completed updating default config for %s in the cluster.\n", typ)
-		} else {
-			fmt.Fprintf(env.Stdout, "Completed updating config for %s %s.\n", singular, name)
-		}
-		return nil
-	}
+	return configsOf{typ, name, named, kind.kind, kind.source}, nil
+}
+
+func (of *configsOf) entity(name string) entity { return entity{of.kind, name} }
+
+func (of *configsOf) singular() string { return strings.TrimSuffix(of.typ, "s") }
+
+// known are the names of the type's entities, "" for its defaults.
+func (of *configsOf) known(ctx context.Context, cl *kgo.Client) ([]string, error) {
 	adm := kadm.NewClient(cl)
-	var names, known []string
-	switch typ {
+	var known []string
+	switch of.typ {
 	case "topics":
 		ts, err := adm.ListTopicsWithInternal(ctx)
 		if err != nil {
-			return fmt.Errorf("list topics: %w", err)
+			return nil, fmt.Errorf("list topics: %w", err)
 		}
 		known = ts.Names()
 	case "brokers", "broker-loggers":
 		bs, err := adm.ListBrokers(ctx)
 		if err != nil {
-			return fmt.Errorf("list brokers: %w", err)
+			return nil, fmt.Errorf("list brokers: %w", err)
 		}
 		for _, id := range bs.NodeIDs() {
 			known = append(known, strconv.Itoa(int(id)))
@@ -135,15 +180,19 @@ func kafkaConfigs(env *Env, tool string, args []string) error {
 	case "groups":
 		gs, err := listGroups(ctx, cl, nil, nil)
 		if err != nil {
-			return fmt.Errorf("list groups: %w", err)
+			return nil, fmt.Errorf("list groups: %w", err)
 		}
 		for _, g := range gs {
 			known = append(known, g.Group)
 		}
-		if ok, err := serves(ctx, cl, kmsg.ListConfigResources); err == nil && ok {
+		ok, err := serves(ctx, cl, kmsg.ListConfigResources)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			rs, err := adm.ListConfigResources(ctx, kadm.ConfigResourceType(kmsg.ConfigResourceTypeGroupConfig))
 			if err != nil {
-				return fmt.Errorf("list groups with settings: %w", err)
+				return nil, fmt.Errorf("list groups with settings: %w", err)
 			}
 			for _, r := range rs.Sorted() {
 				if !slices.Contains(known, r.Name) {
@@ -152,45 +201,38 @@ func kafkaConfigs(env *Env, tool string, args []string) error {
 			}
 		}
 	}
-	names = known
-	if named {
-		names = []string{name}
-		if !a.has("all") && !slices.Contains(known, name) {
-			fmt.Fprintf(env.Stdout, "The %s '%s' doesn't exist and doesn't have dynamic config.\n", singular, name)
-			return nil
-		}
+	return known, nil
+}
+
+// describe writes an entity's settings: those set for itself, or all.
+func (of *configsOf) describe(ctx context.Context, cl *kgo.Client, out io.Writer, name string, all bool) error {
+	switch {
+	case name == "":
+		fmt.Fprintf(out, "Default configs for %s in the cluster are:\n", of.typ)
+	case all:
+		fmt.Fprintf(out, "All configs for %s %s are:\n", of.singular(), name)
+	default:
+		fmt.Fprintf(out, "Dynamic configs for %s %s are:\n", of.singular(), name)
 	}
-	var errs []error
-	for _, n := range names {
-		switch {
-		case n == "":
-			fmt.Fprintf(env.Stdout, "Default configs for %s in the cluster are:\n", typ)
-		case a.has("all"):
-			fmt.Fprintf(env.Stdout, "All configs for %s %s are:\n", singular, n)
-		default:
-			fmt.Fprintf(env.Stdout, "Dynamic configs for %s %s are:\n", singular, n)
-		}
-		list, err := describeConfigs(ctx, cl, entity{kind.kind, n})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("look up settings of %s: %w", entity{kind.kind, n}, err))
+	list, err := describeConfigs(ctx, cl, of.entity(name))
+	if err != nil {
+		return err
+	}
+	source := of.source
+	if of.typ == "brokers" && name == "" {
+		source = kmsg.ConfigSourceDynamicDefaultBrokerConfig
+	}
+	for _, s := range list {
+		if !all && source != 0 && s.Source != source {
 			continue
 		}
-		source := kind.source
-		if typ == "brokers" && n == "" {
-			source = kmsg.ConfigSourceDynamicDefaultBrokerConfig
+		var syn []string
+		for _, y := range s.ConfigSynonyms {
+			syn = append(syn, fmt.Sprintf("%s:%s=%s", kafkaSource(y.Source), y.Name, orNull(y.Value)))
 		}
-		for _, s := range list {
-			if !a.has("all") && source != 0 && s.Source != source {
-				continue
-			}
-			var syn []string
-			for _, y := range s.ConfigSynonyms {
-				syn = append(syn, fmt.Sprintf("%s:%s=%s", kafkaSource(y.Source), y.Name, orNull(y.Value)))
-			}
-			fmt.Fprintf(env.Stdout, "  %s=%s sensitive=%t synonyms={%s}\n", s.Name, orNull(s.Value), s.IsSensitive, strings.Join(syn, ", "))
-		}
+		fmt.Fprintf(out, "  %s=%s sensitive=%t synonyms={%s}\n", s.Name, orNull(s.Value), s.IsSensitive, strings.Join(syn, ", "))
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func orNull(s *string) string {
