@@ -35,6 +35,8 @@ import (
 //   - acks=-1 on a topic with min.insync.replicas above 1 is
 //     NOT_ENOUGH_REPLICAS: there is one replica.
 //   - A disk that is nearly full is KAFKA_STORAGE_ERROR, which clients retry.
+//   - A client over its producer_byte_rate is answered at once, told for how
+//     long it is not read from, and not read from (KIP-219).
 //   - Transactions are not there: a transactional id is INVALID_REQUEST.
 //
 // Version notes: v5 log start offset; v8 error messages (KIP-467); v9
@@ -66,6 +68,9 @@ func startProduce(ctx context.Context, b *Broker, r *request) (outcome, error) {
 	p := produceRequests.Get().(*producing)
 	if err := p.Decode(r.Version, r.body); err != nil {
 		return outcome{}, err
+	}
+	if p.Throttle = b.quotas.charge(quotaProduce, r.ClientID, int64(r.size)); p.Throttle > 0 {
+		r.conn.mute(p.Throttle)
 	}
 	wait := false
 	for i := range p.Topics {

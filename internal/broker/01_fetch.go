@@ -22,6 +22,8 @@ import (
 //     it is above every limit (KIP-74).
 //   - MaxBytes is bounded by the broker's own limit, MaxWait by maxFetchWait.
 //   - Sessions (KIP-227): see fetchsession.go.
+//   - A client over its consumer_byte_rate gets its records, is told for how
+//     long it is not read from, and is not read from (KIP-219).
 //   - Record bytes go from the file to the socket.
 //   - There is one replica: a follower's fetch is NOT_LEADER_OR_FOLLOWER; racks
 //     are not looked at, transactions do not exist, so the last stable
@@ -146,6 +148,15 @@ func (f *fetch) poll(ctx context.Context) (outcome, error) {
 
 func (f *fetch) answer() outcome {
 	resp := &wire.FetchResponse{Version: f.req.Version, SessionID: f.s.id}
+	if f.b.quotas.any() {
+		var size int64
+		for i := range f.parts {
+			size += f.parts[i].res.Size
+		}
+		if resp.Throttle = f.b.quotas.charge(quotaConsume, f.r.ClientID, size); resp.Throttle > 0 {
+			f.r.conn.mute(resp.Throttle)
+		}
+	}
 	f.s.respond(resp, f.parts, f.req.IsolationLevel == int8(log.ReadCommitted))
 	f.b.metrics.fetched(f.parts, f.r.api.stats)
 	f.s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 // DeleteRecords: v0-2
 //
 // Moves a partition's log start; -1 means up to the high watermark. An offset
-// outside the log is OFFSET_OUT_OF_RANGE. A topic whose cleanup.policy has no
-// delete is POLICY_VIOLATION.
+// outside the log is OFFSET_OUT_OF_RANGE. A topic that is compacted and
+// nothing else is POLICY_VIOLATION.
 //
 // Version notes: v2 flexible.
 
@@ -31,7 +31,7 @@ func handleDeleteRecords(ctx context.Context, b *Broker, _ *request, kreq kmsg.R
 				sp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			case t.internal:
 				sp.ErrorCode = kerr.InvalidTopicException.Code
-			case t.state.Load().cfg.KeepExpired:
+			case t.state.Load().cfg.Compact && t.state.Load().cfg.KeepExpired:
 				sp.ErrorCode = kerr.PolicyViolation.Code
 			default:
 				low, err := t.part(rp.Partition).DeleteRecords(ctx, rp.Offset)

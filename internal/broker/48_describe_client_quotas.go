@@ -9,26 +9,19 @@ import (
 
 // DescribeClientQuotas: v0-1 (KIP-546)
 //
-// There are no quotas here (AlterClientQuotas refuses to set any), so a filter
-// that makes sense finds nothing. What makes none is refused as by Apache
+// See clientquotas.go. A filter that makes no sense is refused as by Apache
 // Kafka.
 //
 // Version notes: v1 flexible.
 
-const (
-	quotaUser   = "user"
-	quotaClient = "client-id"
-	quotaIP     = "ip"
-)
-
-func handleDescribeClientQuotas(_ context.Context, _ *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
+func handleDescribeClientQuotas(_ context.Context, b *Broker, _ *request, kreq kmsg.Request) (kmsg.Response, error) {
 	req := kreq.(*kmsg.DescribeClientQuotasRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeClientQuotasResponse)
 	if err := checkQuotaFilter(req.Components); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = codeOf(err)
 		return resp, nil
 	}
-	resp.ErrorMessage, resp.Entries = new(string), []kmsg.DescribeClientQuotasResponseEntry{}
+	resp.ErrorMessage, resp.Entries = new(string), b.quotas.describe(req)
 	return resp, nil
 }
 

@@ -25,6 +25,7 @@ type Broker struct {
 	groups *coordinator
 	// groupConfigs are the settings of single groups.
 	groupConfigs *groupConfigs
+	quotas       *clientQuotas
 	pids         *producerIDs
 	fetches      *fetchSessions
 	configs      *brokerConfigs
@@ -141,6 +142,9 @@ func (b *Broker) open(ctx context.Context) (err error) {
 	undo = append(undo, func() { b.topics.close() })
 	b.disk.topics = b.topics
 	if b.groupConfigs, err = openGroupConfigs(b.dir.file(groupsFile), &b.cfg); err != nil {
+		return err
+	}
+	if b.quotas, err = openClientQuotas(b.dir.file(quotasFile), &b.cfg); err != nil {
 		return err
 	}
 	if b.groups, err = openCoordinator(ctx, b); err != nil {
@@ -343,7 +347,7 @@ func (b *Broker) housekeeping() {
 // cleaner compacts the topics whose cleanup.policy says so, one partition
 // after the other.
 func (b *Broker) cleaner() {
-	tick := time.NewTicker(b.cfg.CompactionCheck)
+	tick := time.NewTimer(b.configs.live.Load().CompactionCheck)
 	defer tick.Stop()
 	for {
 		select {
@@ -374,6 +378,7 @@ func (b *Broker) cleaner() {
 				}
 			}
 		}
+		tick.Reset(b.configs.live.Load().CompactionCheck)
 	}
 }
 

@@ -37,6 +37,10 @@ type conn struct {
 
 	together request // stands for a group of Produce requests in the log
 
+	// mutedUntil is when a client over its quota is read from again, in
+	// nanoseconds of the Unix time; 0 for one that never was.
+	mutedUntil atomic.Int64
+
 	ctx      context.Context // of the connection
 	held     atomic.Int64    // bytes of memory that its requests have
 	answered chan struct{}   // has an element when the writer has answered
@@ -124,6 +128,9 @@ func (c *conn) read(ctx context.Context) (err error) {
 		c.room(ctx)
 		if more, err := c.await(); err != nil || !more {
 			return err
+		}
+		if err := c.muted(ctx); err != nil {
+			return c.writeFault(err)
 		}
 		if c.open.Load() == 0 {
 			took, err := c.guarded(ctx)
@@ -430,6 +437,38 @@ func (c *conn) room(ctx context.Context) {
 		case <-c.answered:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// mute stops reading from a client that is over its quota. What it has been
+// answered told it for how long (KIP-219).
+func (c *conn) mute(d time.Duration) {
+	if until := time.Now().Add(d).UnixNano(); until > c.mutedUntil.Load() {
+		c.mutedUntil.Store(until)
+	}
+}
+
+// muted waits while the client is not to be read from.
+func (c *conn) muted(ctx context.Context) error {
+	for {
+		until := c.mutedUntil.Load()
+		if until == 0 {
+			return nil
+		}
+		wait := time.Until(time.Unix(0, until))
+		if wait <= 0 {
+			return nil
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-c.b.stopping:
+			return nil
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

@@ -26,6 +26,7 @@ const (
 	topicsFile  = "topics.json"
 	pidsFile    = "producer-ids.json"
 	groupsFile  = "groups.json"
+	quotasFile  = "quotas.json"
 	configsFile = "broker-configs.json"
 	cleanFile   = "clean-shutdown"
 	logsDir     = "logs"

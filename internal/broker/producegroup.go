@@ -36,6 +36,9 @@ func (g *produceGroup) put() {
 // are a group, and puts their answers into c.out. It is false if it took
 // nothing. No answer may be due before theirs.
 func (c *conn) produceTogether(ctx context.Context) (took bool, err error) {
+	if c.b.quotas.any() {
+		return false, nil // each is charged on its own
+	}
 	a := c.b.apis[keyProduce]
 	b := c.in.buffered()
 	first, second := frameAt(b), []byte(nil)

@@ -125,7 +125,7 @@ const (
 	noStreams  = "there are no streams groups"
 	noJMX      = "metrics are served in Prometheus' format: --metrics HOST:PORT"
 	noTxn      = "there are no transactions yet"
-	noQuotas   = "there are no quotas"
+	noQuotas   = "quotas are set by clients, not here, and count in Kafka's default windows"
 	noZK       = "there is no ZooKeeper"
 	noPlugins  = "Java classes cannot be loaded"
 	noTokens   = "there are no delegation tokens"
@@ -362,7 +362,7 @@ func properties() map[string]property {
 		only("create.topic.policy.class.name", kmsg.ConfigTypeString, "Java classes cannot be loaded, and the policy would not be kept: remove the line to start all the same", "Policy for new topics.", ""),
 		only("alter.config.policy.class.name", kmsg.ConfigTypeString, "Java classes cannot be loaded, and the policy would not be kept: remove the line to start all the same", "Policy for settings.", ""),
 		only("config.providers", kmsg.ConfigTypeList, "values from a provider cannot be read: write them into the file", "Providers of values.", ""),
-		only("client.quota.callback.class", kmsg.ConfigTypeString, "Java classes cannot be loaded, and there are no quotas: remove the line to start all the same", "Quotas by a class.", ""),
+		only("client.quota.callback.class", kmsg.ConfigTypeString, "Java classes cannot be loaded: remove the line to start all the same", "Quotas by a class.", ""),
 		only("remote.log.storage.system.enable", kmsg.ConfigTypeBoolean, noTiers+": remove the line to keep everything on this disk", "Tiered storage.", "false"),
 	)
 	node, id := nodeID("node.id"), nodeID("broker.id")
@@ -375,7 +375,6 @@ func properties() map[string]property {
 		yesNo("delete.topic.enable", "Topics may be deleted.",
 			func(c *Config) bool { return !c.DisableDelete }, func(c *Config, v bool) { c.DisableDelete = !v }),
 		span("log.retention.check.interval.ms", "How often retention runs. The limit of all topics together is looked at every 10 s all the same.", kmsg.ConfigTypeLong, time.Millisecond, 1, func(c *Config) *time.Duration { return &c.RetentionCheck }),
-		span("log.cleaner.backoff.ms", "How often compacted topics are looked at.", kmsg.ConfigTypeLong, time.Millisecond, 1, func(c *Config) *time.Duration { return &c.CompactionCheck }),
 		span("offsets.retention.minutes", "How long offsets of a group without members are kept.", kmsg.ConfigTypeInt, time.Minute, 1, func(c *Config) *time.Duration { return &c.OffsetsRetention }),
 		whole("fetch.max.bytes", "Largest Fetch response.", 1024, func(c *Config) *int32 { return &c.MaxFetchBytes }),
 		whole("socket.request.max.bytes", "Largest request.", 1024, func(c *Config) *int32 { return &c.MaxRequestBytes }),
@@ -457,6 +456,7 @@ func properties() map[string]property {
 				c.ConnectionsPerIPOverrides, c.ipLimits = s, m
 				return nil
 			}},
+		span("log.cleaner.backoff.ms", "How often compacted topics are looked at.", kmsg.ConfigTypeLong, time.Millisecond, 1, func(c *Config) *time.Duration { return &c.CompactionCheck }),
 	} {
 		p.dynamic = true
 		add(p)

@@ -242,7 +242,7 @@ func TestBrokerConfigsWhileRunning(t *testing.T) {
 	}
 	val := func(name, v string) kadm.AlterConfig { return kadm.AlterConfig{Name: name, Value: &v} }
 	alter(adm, nil, nil, val("log.retention.ms", "60000"), val("message.max.bytes", "500"))
-	alter(adm, nil, []int32{1}, val("message.max.bytes", "700"), val("max.connections.per.ip", "40"), val("num.io.threads", "16"))
+	alter(adm, nil, []int32{1}, val("message.max.bytes", "700"), val("max.connections.per.ip", "40"), val("num.io.threads", "16"), val("log.cleaner.backoff.ms", "12000"))
 	alter(adm, kerr.InvalidRequest, []int32{1}, val("num.partitions", "9"))
 	alter(adm, kerr.InvalidRequest, []int32{1}, val("message.max.bytes", "x"))
 	alter(adm, kerr.InvalidRequest, nil, val("listeners", "PLAINTEXT://:1"))
@@ -252,6 +252,7 @@ func TestBrokerConfigsWhileRunning(t *testing.T) {
 		check("message.max.bytes", "700", kmsg.ConfigSourceDynamicBrokerConfig)
 		check("max.connections.per.ip", "40", kmsg.ConfigSourceDynamicBrokerConfig)
 		check("num.io.threads", "16", kmsg.ConfigSourceDynamicBrokerConfig)
+		check("log.cleaner.backoff.ms", "12000", kmsg.ConfigSourceDynamicBrokerConfig)
 		cfg := b.topics.byName("t").state.Load().cfg
 		if cfg.MaxMessageBytes != 700 || cfg.RetentionAge != time.Minute {
 			t.Errorf("the topic has %+v", cfg)

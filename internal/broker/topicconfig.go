@@ -92,17 +92,23 @@ const maxInt64Text = "9223372036854775807"
 func topicConfigKeys() []topicConfigKey {
 	return []topicConfigKey{
 		{name: "cleanup.policy", brokerName: "log.cleanup.policy", typ: kmsg.ConfigTypeList,
-			doc: "delete: old segments are deleted by the retention settings. compact: the latest record of each key is kept. Both, with a comma, do both.",
+			doc: "delete: old segments are deleted by the retention settings. compact: the latest record of each key is kept. Both, with a comma, do both; nothing keeps everything.",
 			get: func(c *log.TopicConfig) string {
 				switch {
 				case c.Compact && c.KeepExpired:
 					return "compact"
 				case c.Compact:
 					return "compact,delete"
+				case c.KeepExpired:
+					return ""
 				}
 				return "delete"
 			},
 			set: func(c *log.TopicConfig, s string) error {
+				if strings.TrimSpace(s) == "" { // KIP-1161
+					c.Compact, c.KeepExpired = false, true
+					return nil
+				}
 				var compact, del bool
 				for p := range strings.SplitSeq(s, ",") {
 					switch strings.TrimSpace(p) {
@@ -111,7 +117,7 @@ func topicConfigKeys() []topicConfigKey {
 					case "delete":
 						del = true
 					default:
-						return fmt.Errorf("cleanup.policy is %q: want compact, delete, or both with a comma", s)
+						return fmt.Errorf("cleanup.policy is %q: want compact, delete, both with a comma, or nothing", s)
 					}
 				}
 				c.Compact, c.KeepExpired = compact, !del

@@ -86,7 +86,7 @@ func TestTopicConfigTogether(t *testing.T) {
 			t.Errorf("%v is taken", own)
 		}
 	}
-	for _, policy := range []string{"compact", "delete", "compact,delete"} {
+	for _, policy := range []string{"compact", "delete", "compact,delete", ""} {
 		c, err := applyTopicConfigs(log.DefaultTopicConfig(), map[string]string{"cleanup.policy": policy})
 		if err != nil || c.Compact != strings.Contains(policy, "compact") || c.KeepExpired == strings.Contains(policy, "delete") {
 			t.Errorf("%s: %+v, %v", policy, c, err)

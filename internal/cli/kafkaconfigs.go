@@ -27,9 +27,9 @@ var kafkaEntities = map[string]struct {
 	"groups":         {kmsg.ConfigResourceTypeGroupConfig, 8, ""},
 	"broker-loggers": {kmsg.ConfigResourceTypeBrokerLogger, 0, ""},
 	"client-metrics": {kmsg.ConfigResourceTypeClientMetrics, 7, ""},
-	"users":          {none: "there are no quotas and no users"},
-	"clients":        {none: "there are no quotas"},
-	"ips":            {none: "there are no quotas; sluice broker --max-connections bounds connections"},
+	"users":          {none: "there are no users, and client quotas are not set by this tool: Apache Kafka's kafka-configs and admin clients do"},
+	"clients":        {none: "client quotas are not set by this tool: Apache Kafka's kafka-configs and admin clients do"},
+	"ips":            {none: "there are no quotas of addresses; sluice broker --max-connections bounds connections"},
 }
 
 func kafkaConfigs(env *Env, tool string, args []string) error {

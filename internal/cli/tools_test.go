@@ -90,7 +90,7 @@ func TestConfigsAndTopicsCommands(t *testing.T) {
 		{"delete all", "", []string{"sluice", "topics", "delete-records", "t", "--before", "latest", addr}, 0, "t-0 begins at offset 0\nt-1 begins at offset 3\nt-2 begins at offset 0\n", ""},
 		{"kafka-configs", "", []string{"kafka-configs", "--bootstrap-server", broker, "--alter", "--topic", "t", "--add-config", "retention.ms=[7000],segment.bytes=2097152"}, 0, "Completed updating config for topic t.\n", ""},
 		{"kafka-configs shows", "", []string{"kafka-configs.sh", "--bootstrap-server", broker, "--describe", "--entity-type", "topics", "--entity-name", "t"}, 0, "…  retention.ms=7000 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:retention.ms=7000, ", ""},
-		{"kafka-configs of users", "", []string{"kafka-configs", "--bootstrap-server", broker, "--describe", "--entity-type", "users"}, 2, "", "there are no quotas"},
+		{"kafka-configs of users", "", []string{"kafka-configs", "--bootstrap-server", broker, "--describe", "--entity-type", "users"}, 2, "", "client quotas are not set by this tool"},
 		{"kafka-configs of what", "", []string{"kafka-configs", "--bootstrap-server", broker, "--describe"}, 2, "", "At least one entity type must be specified"},
 		{"kafka-topics with ZooKeeper's setting", "", []string{"kafka-topics", "--alter", "--topic", "t", "--config", "a=b", "--bootstrap-server", broker}, 2, "", "write kafka-configs --alter --entity-type topics --entity-name TOPIC --add-config"},
 		{"run-class", "", []string{"kafka-run-class.sh", "kafka.tools.GetOffsetShell", "--broker-list", broker, "--topic", "t"}, 0, "t:0:0\nt:1:3\nt:2:0\n", "--broker-list is an old name: write --bootstrap-server"},

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
 )
@@ -41,6 +42,7 @@ type FetchTopic struct {
 // FetchResponse is a Fetch response, versions 4 to 18.
 type FetchResponse struct {
 	Version   int16
+	Throttle  time.Duration // how long the client is not read from
 	ErrorCode int16
 	SessionID int32
 	Topics    []FetchTopic
@@ -52,7 +54,7 @@ func (f *FetchResponse) Encode(m *Message) {
 	v := f.Version
 	flexible := v >= 12
 	dst := m.buf
-	dst = append(dst, 0, 0, 0, 0) // throttle time
+	dst = binary.BigEndian.AppendUint32(dst, uint32(f.Throttle.Milliseconds()))
 	if v >= 7 {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(f.ErrorCode))
 		dst = binary.BigEndian.AppendUint32(dst, uint32(f.SessionID))

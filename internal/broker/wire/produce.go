@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // ProduceRequest is a decoded Produce request, versions 3 to 13. All byte
@@ -15,6 +16,7 @@ type ProduceRequest struct {
 	TimeoutMillis   int32
 	Topics          []ProduceTopic
 	Partitions      []ProducePartition
+	Throttle        time.Duration // for the response: how long the client is not read from
 }
 
 // ProduceTopic is one topic of a ProduceRequest: its partitions are
@@ -42,7 +44,7 @@ type ProducePartition struct {
 func (p *ProduceRequest) Decode(version int16, body []byte) error {
 	flexible := version >= 9
 	r := reader{src: body}
-	p.Version = version
+	p.Version, p.Throttle = version, 0
 	p.Topics, p.Partitions = p.Topics[:0], p.Partitions[:0]
 	str := r.nullableString
 	if flexible {
@@ -124,7 +126,7 @@ func (p *ProduceRequest) AppendResponse(dst []byte) []byte {
 			dst = append(dst, 0)
 		}
 	}
-	dst = append(dst, 0, 0, 0, 0) // throttle time
+	dst = binary.BigEndian.AppendUint32(dst, uint32(p.Throttle.Milliseconds()))
 	if flexible {
 		dst = append(dst, 0)
 	}
