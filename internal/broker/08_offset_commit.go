@@ -13,7 +13,8 @@ import (
 //
 // Rules:
 //   - The answer goes out after the offsets are in the group log, and when
-//     that log syncs, after the sync.
+//     that log syncs, after the sync. When they cannot be written, as on a full
+//     disk, it is COORDINATOR_NOT_AVAILABLE, on which clients try again.
 //   - A group that does not exist is made by a commit without a generation
 //     (admin clients, consumers that assign their partitions themselves); with
 //     one the answer is GROUP_ID_NOT_FOUND, below v9 ILLEGAL_GENERATION.
@@ -90,7 +91,9 @@ func startOffsetCommit(ctx context.Context, b *Broker, r *request) (outcome, err
 		return outcome{resp: resp}, nil
 	}
 	failAll := func(err error) {
-		b.logger.Error("offsets could not be committed", "group", req.Group, "err", err)
+		if b.groups.uncommitted.allow() { // clients try again at once, and a full disk is no place for their number
+			b.logger.Error("offsets could not be committed; clients try again", "group", req.Group, "err", err)
+		}
 		for i := range resp.Topics {
 			for j := range resp.Topics[i].Partitions {
 				if sp := &resp.Topics[i].Partitions[j]; sp.ErrorCode == 0 {

@@ -25,8 +25,10 @@ type coordinator struct {
 	limits group.Limits
 	topics groupTopics
 	log    *groupLog
-	failed logLimit     // of lines about the group log
-	bytes  atomic.Int64 // of memory that the groups take, about
+	failed logLimit // of lines about the group log
+	// uncommitted is of lines about offsets.
+	uncommitted logLimit
+	bytes       atomic.Int64 // of memory that the groups take, about
 
 	tokens  atomic.Uint64
 	mu      sync.RWMutex

@@ -88,6 +88,8 @@ type topics struct {
 	set   atomic.Pointer[topicSet]
 	write func(fsys vfs.FS, name string, v any) error // writeJSON; a field for tests of the full disk
 
+	uncreated logLimit
+
 	mu       sync.Mutex // held for changes
 	deleting []storedTopic
 	closed   bool

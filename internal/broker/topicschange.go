@@ -65,17 +65,25 @@ func (ts *topics) create(ctx context.Context, r createRequest) (*topic, log.Topi
 	ts.deleting = slices.DeleteFunc(ts.deleting, func(d storedTopic) bool { return d.Name == r.name })
 	t, err := ts.open(ctx, s)
 	if err != nil {
-		ts.logger.Error("topic could not be created", "topic", r.name, "err", err)
+		ts.notCreated(r.name, err)
 		return nil, cfg, apiErrorf(kerr.KafkaStorageError, "%v", err)
 	}
 	next := set.with(t, nil)
 	if err := ts.save(next); err != nil {
-		ts.logger.Error("topic could not be created", "topic", r.name, "err", err)
+		ts.notCreated(r.name, err)
 		return nil, cfg, errors.Join(apiErrorf(kerr.KafkaStorageError, "%v", err), t.close())
 	}
 	ts.set.Store(next)
 	ts.logger.Info("topic created", "topic", r.name, "partitions", r.partitions)
 	return t, t.state.Load().cfg, nil
+}
+
+// notCreated says why, once in a while: members of groups ask for their log
+// again and again.
+func (ts *topics) notCreated(topic string, err error) {
+	if ts.uncreated.allow() {
+		ts.logger.Error("topic could not be created", "topic", topic, "err", err)
+	}
 }
 
 // changeable finds a topic that clients may change. The caller holds ts.mu.

@@ -9,14 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // TestFullDisk fills the file system under a broker: an idempotent producer's
-// records wait, consumers go on, and when there is space again everything goes
-// on by itself, nothing lost, nothing doubled.
+// records wait, consumers go on, a group's commits are refused with an error
+// that can be retried, and when there is space again everything goes on by
+// itself, nothing lost, nothing doubled.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=32m"); err != nil {
@@ -49,6 +51,22 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	adm := kadm.NewClient(cl)
+	commit := func(at int64) error {
+		var o kadm.Offsets
+		o.Add(kadm.Offset{Topic: "full", At: at, LeaderEpoch: -1})
+		return adm.CommitAllOffsets(ctx, "g", o)
+	}
+	committed := func(when string, want int64) {
+		t.Helper()
+		o, err := adm.FetchOffsets(ctx, "g")
+		if err != nil || o["full"][0].At != want {
+			t.Errorf("%s: committed is %d (%v), want %d", when, o["full"][0].At, err, want)
+		}
+	}
+	if err := commit(1); err != nil {
+		t.Fatal(err)
+	}
 	filler := filepath.Join(dir, "filler")
 	f, err := os.Create(filler)
 	if err != nil {
@@ -74,6 +92,15 @@ func TestFullDisk(t *testing.T) {
 	if err := plain.ProduceSync(ctx, kgo.SliceRecord(value(0))).FirstErr(); err == nil || !kerr.IsRetriable(err) {
 		t.Errorf("produce on a full disk: %v", err)
 	}
+	// tmpfs gives a file whole pages, so what is left of the group log's last one is used up first.
+	last := int64(1)
+	for err = commit(2); err == nil && last < 1000; err = commit(last + 1) {
+		last++
+	}
+	if !kerr.IsRetriable(err) {
+		t.Errorf("commit on a full disk: %v after %d that went well", err, last)
+	}
+	committed("on a full disk", last)
 	read := func(n int) {
 		t.Helper()
 		cons := client()
@@ -100,6 +127,10 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	read(all)
+	if err := commit(5000); err != nil {
+		t.Errorf("commit with space again: %v", err)
+	}
+	committed("with space again", 5000)
 	if code := p.term(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
