@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -20,6 +21,26 @@ func sequenced(pid int64, seq int32) []byte {
 		recs = append(recs, record.Record{Timestamp: 1_700_000_000_000, Value: fmt.Appendf(nil, "%d/%d", pid, int(seq)+i)})
 	}
 	return record.Append(nil, record.Header{ProducerID: pid, BaseSequence: seq}, recs...)
+}
+
+// packed is a batch in a codec, and the same cut short under a header that is
+// right.
+func packed(t *testing.T, codec record.Codec, batch []byte) (whole, broken []byte) {
+	t.Helper()
+	o, _, err := record.Open(batch, nil, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if whole, _, err = o.Rewrite(nil, record.Compression{Codec: codec}, nil); err != nil {
+		t.Fatal(err)
+	}
+	h, err := record.ParseHeader(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken = bytes.Clone(whole[:len(whole)-5])
+	record.Put(broken, h)
+	return whole, broken
 }
 
 func produceTo(topic string, part int32, acks int16, batch []byte) *kmsg.ProduceRequest {
@@ -57,6 +78,14 @@ func TestProduceTogether(t *testing.T) {
 		base  int64
 		code  int16
 	}
+	var compressed []step
+	for i, codec := range []record.Codec{record.Gzip, record.Snappy, record.LZ4, record.Zstd} {
+		seq, base := int32(15+6*i), int64(39+6*i)
+		one, broken := packed(t, codec, sequenced(9, seq))
+		two, _ := packed(t, codec, sequenced(9, seq+3))
+		compressed = append(compressed, step{"together", 0, -1, one, base, 0},
+			step{"together", 0, -1, broken, -1, kerr.InvalidRecord.Code}, step{"together", 0, -1, two, base + 3, 0})
+	}
 	for _, tt := range []struct {
 		name  string
 		steps []step
@@ -69,6 +98,7 @@ func TestProduceTogether(t *testing.T) {
 		{"two partitions", []step{{"together", 0, -1, sequenced(9, 6), 30, 0}, {"together", 1, -1, sequenced(9, 0), 0, 0}, {"together", 1, -1, sequenced(9, 3), 3, 0}, {"together", 0, -1, sequenced(9, 9), 33, 0}}},
 		{"two topics", []step{{"other", 0, -1, sequenced(9, 0), 0, 0}, {"together", 0, -1, sequenced(9, 12), 36, 0}, {"nowhere", 0, -1, sequenced(9, 0), -1, kerr.UnknownTopicOrPartition.Code}}},
 		{"waiting for the disk", []step{{"synced", 0, -1, sequenced(9, 0), 0, 0}, {"synced", 0, -1, sequenced(9, 3), 3, 0}, {"other", 0, -1, sequenced(9, 3), 3, 0}, {"other", 0, -1, sequenced(9, 6), 6, 0}}},
+		{"compressed and broken", compressed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := rawDial(t, b)
@@ -95,14 +125,14 @@ func TestProduceTogether(t *testing.T) {
 	}
 	// What is in the log is whole, in order and once.
 	part := b.topics.byName("together").part(0)
-	if o := part.Offsets(); o.High != 39 {
-		t.Errorf("the log ends at %d, want 39", o.High)
+	if o := part.Offsets(); o.High != 63 {
+		t.Errorf("the log ends at %d, want 63", o.High)
 	}
 	seen := map[int64]int32{}
 	for _, p := range part.Producers() {
 		seen[p.ID] = p.LastSequence
 	}
-	if seen[7] != 20 || seen[8] != 2 || seen[9] != 14 {
+	if seen[7] != 20 || seen[8] != 2 || seen[9] != 38 {
 		t.Errorf("last sequences are %v", seen)
 	}
 }
