@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/sluice-data/sluice/internal/broker/record"
@@ -56,27 +58,48 @@ func request(req kmsg.Request) []byte {
 	return b
 }
 
+// bomb is a compressed batch that is far larger than it seems, and what the broker answers to it.
+type bomb struct {
+	name  string
+	batch []byte
+	code  int16
+}
+
 // bombs are compressed batches of one record each that is very large.
-func bombs(t *testing.T) map[record.Codec][]byte {
+func bombs(t *testing.T) (out []bomb) {
 	t.Helper()
 	const size = 150 << 20
-	head := []byte{0, 0, 0, 1} // attributes, times, no key
-	head = binary.AppendVarint(head, size)
-	rec := binary.AppendVarint(nil, int64(len(head)+size+1))
-	rec = append(rec, head...)
-	out := map[record.Codec][]byte{}
+	// begin begins a record of n bytes.
+	begin := func(n int64) []byte {
+		head := []byte{0, 0, 0, 1} // attributes, times, no key
+		head = binary.AppendVarint(head, n)
+		return append(binary.AppendVarint(nil, int64(len(head))+n+1), head...)
+	}
+	add := func(name string, codec record.Codec, b []byte, code int16) {
+		// A second record is claimed, so that whoever checks has to go through the first.
+		record.Put(b, record.Header{Attributes: int16(codec), LastOffsetDelta: 1, Count: 2, BaseTimestamp: 1000, MaxTimestamp: 5000,
+			ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1})
+		out = append(out, bomb{name, b, code})
+	}
+	header := func() []byte { return make([]byte, record.HeaderSize) }
+	// Snappy makes at best 1 byte of 21, so below max.message.bytes it can only lie.
+	full := append(begin(18<<20), make([]byte, 18<<20+1)...)
+	add("snappy", record.Snappy, append(header(), s2.EncodeSnappy(nil, full)...), kerr.InvalidRecord.Code)
+	lie := make([]byte, 900_000)
+	add("snappy, claims 50 MiB", record.Snappy, append(binary.AppendUvarint(header(), 50<<20), lie...), kerr.MessageTooLarge.Code)
+	add("snappy, claims 2 GiB", record.Snappy, append(binary.AppendUvarint(header(), 1<<31), lie...), kerr.InvalidRecord.Code)
 	for codec, open := range map[record.Codec]func(io.Writer) (io.WriteCloser, error){
 		record.Gzip: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
 		record.LZ4:  func(w io.Writer) (io.WriteCloser, error) { return lz4.NewWriter(w), nil },
 		record.Zstd: func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)) },
 	} {
-		buf := bytes.NewBuffer(make([]byte, record.HeaderSize))
+		buf := bytes.NewBuffer(header())
 		w, err := open(buf)
 		if err != nil {
 			t.Fatal(err)
 		}
 		zeros := make([]byte, 1<<20)
-		_, err = w.Write(rec)
+		_, err = w.Write(begin(size))
 		for n := 0; n < size && err == nil; n += len(zeros) {
 			_, err = w.Write(zeros)
 		}
@@ -86,11 +109,7 @@ func bombs(t *testing.T) map[record.Codec][]byte {
 		if err = errors.Join(err, w.Close()); err != nil {
 			t.Fatal(err)
 		}
-		b := buf.Bytes()
-		// A second record is claimed, so that whoever checks has to go through the first.
-		record.Put(b, record.Header{Attributes: int16(codec), LastOffsetDelta: 1, Count: 2, BaseTimestamp: 1000, MaxTimestamp: 5000,
-			ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1})
-		out[codec] = b
+		add(fmt.Sprintf("codec %d", codec), codec, buf.Bytes(), kerr.MessageTooLarge.Code)
 	}
 	return out
 }
@@ -178,16 +197,21 @@ func TestHostileClients(t *testing.T) {
 	if err := cl.ProduceSync(t.Context(), old).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	for codec, b := range bombs(t) {
+	for _, bomb := range bombs(t) {
 		req := kmsg.NewPtrProduceRequest()
 		req.Version, req.Acks, req.TimeoutMillis = 3, -1, 10_000
-		req.Topics = []kmsg.ProduceRequestTopic{{Topic: "bombs", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: b}}}}
+		req.Topics = []kmsg.ProduceRequestTopic{{Topic: "bombs", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: bomb.batch}}}}
 		lo := kmsg.NewPtrListOffsetsRequest()
 		lo.Version, lo.ReplicaID = 1, -1
 		lt, lp := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
 		lp.Timestamp = 4000
 		lt.Topic, lt.Partitions = "bombs", append(lt.Partitions, lp)
 		lo.Topics = append(lo.Topics, lt)
+		for range 10 { // many at a time, which do not wait for the answer
+			if _, err := dial().Write(request(req)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		c := dial()
 		for _, r := range []kmsg.Request{req, lo} {
 			if _, err := c.Write(request(r)); err != nil {
@@ -195,7 +219,7 @@ func TestHostileClients(t *testing.T) {
 			}
 			var size [4]byte
 			if _, err := io.ReadFull(c, size[:]); err != nil {
-				t.Fatalf("codec %d, %s: %v", codec, kmsg.NameForKey(r.Key()), err)
+				t.Fatalf("%s, %s: %v", bomb.name, kmsg.NameForKey(r.Key()), err)
 			}
 			body := make([]byte, binary.BigEndian.Uint32(size[:]))
 			if _, err := io.ReadFull(c, body); err != nil {
@@ -209,12 +233,12 @@ func TestHostileClients(t *testing.T) {
 			code, want := int16(-1), int16(0)
 			switch resp := resp.(type) {
 			case *kmsg.ProduceResponse:
-				code, want = resp.Topics[0].Partitions[0].ErrorCode, kerr.MessageTooLarge.Code
+				code, want = resp.Topics[0].Partitions[0].ErrorCode, bomb.code
 			case *kmsg.ListOffsetsResponse:
 				code = resp.Topics[0].Partitions[0].ErrorCode
 			}
 			if code != want {
-				t.Errorf("codec %d, %s: error %d, want %d", codec, kmsg.NameForKey(r.Key()), code, want)
+				t.Errorf("%s, %s: error %d, want %d", bomb.name, kmsg.NameForKey(r.Key()), code, want)
 			}
 		}
 	}
