@@ -19,7 +19,14 @@ type diskGuard struct {
 	topics *topics
 	limit  int64 // bytes of all topics; -1: none
 	kick   chan struct{}
-	since  atomic.Int64 // bytes appended since the last sweep
+	since  atomic.Int64 // bytes appended since the last kick
+
+	written  atomic.Int64 // bytes appended
+	surveyed struct {     // the last survey, which looks into every partition
+		at      time.Time
+		written int64
+		room    int64 // below the limit
+	}
 	low    atomic.Bool
 	warned logLimit
 }
@@ -49,6 +56,7 @@ func (d *diskGuard) appended(n int) {
 	if d.limit >= 0 {
 		step = min(step, max(d.limit/16, 1<<20))
 	}
+	d.written.Add(int64(n))
 	if d.since.Add(int64(n)) >= step {
 		d.since.Store(0)
 		select {
@@ -61,13 +69,21 @@ func (d *diskGuard) appended(n int) {
 // full reports whether produce has to be refused.
 func (d *diskGuard) full() bool { return d.low.Load() }
 
+// surveyAge is when a survey is not trusted any more, for all that grows without producers.
+const surveyAge = 10 * time.Second
+
 func (d *diskGuard) sweep(ctx context.Context) {
 	d.checkFree()
 	if d.limit < 0 {
 		return
 	}
+	written := d.written.Load()
+	if last := &d.surveyed; written-last.written < last.room/2 && time.Since(last.at) < surveyAge {
+		return
+	}
 	for ctx.Err() == nil {
 		total, oldest, ext := d.survey()
+		d.surveyed.at, d.surveyed.written, d.surveyed.room = time.Now(), written, d.limit-total
 		if total <= d.limit || oldest == nil {
 			return
 		}
