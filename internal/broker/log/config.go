@@ -19,23 +19,31 @@ const (
 
 // TopicConfig are the topic settings that the storage layers honour. Names in comments are Kafka's.
 type TopicConfig struct {
+	// What every append asks comes first: with thousands of partitions each cache line of it counts.
+
 	SegmentBytes    int64         // segment.bytes: roll before a segment grows beyond it
 	SegmentAge      time.Duration // segment.ms: roll when the records span more time
-	RetentionBytes  int64         // retention.bytes: -1 for no limit
-	RetentionAge    time.Duration // retention.ms: negative for no limit
 	MaxMessageBytes int32         // max.message.bytes: largest record batch
 	IndexInterval   int32         // index.interval.bytes: bytes between entries of the sparse indexes
+	IndexBytes      int32         // segment.index.bytes: a segment is rolled when its offset index has this size
+	// SyncAcks acknowledges an append only after an fsync that covers it; appends that wait together share one. Consumers
+	// then see synced records only. It has no Kafka name (flush.messages=1 comes close, at one fsync for each append).
+	SyncAcks      bool
+	Compact       bool          // cleanup.policy has compact: the latest record of each key is kept
+	Recompress    bool          // compression.type is not producer
+	FlushMessages int64         // flush.messages: sync after this many records; 0 or MaxInt64 leaves it to the OS
+	FlushAge      time.Duration // flush.ms: sync at the latest this long after an append; 0 leaves it to the OS
+
+	TimestampType      TimestampType // message.timestamp.type
+	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms: negative for no limit
+	TimestampAfterMax  time.Duration // message.timestamp.after.max.ms: negative for no limit
+
+	RetentionBytes int64         // retention.bytes: -1 for no limit
+	RetentionAge   time.Duration // retention.ms: negative for no limit
 
 	// MinInsyncReplicas is min.insync.replicas. With one replica, more than 1 refuses appends with acks=all.
 	MinInsyncReplicas int32
 
-	FlushMessages int64         // flush.messages: sync after this many records; 0 or MaxInt64 leaves it to the OS
-	FlushAge      time.Duration // flush.ms: sync at the latest this long after an append; 0 leaves it to the OS
-	// SyncAcks acknowledges an append only after an fsync that covers it; appends that wait together share one. Consumers
-	// then see synced records only. It has no Kafka name (flush.messages=1 comes close, at one fsync for each append).
-	SyncAcks bool
-
-	Compact          bool          // cleanup.policy has compact: the latest record of each key is kept
 	KeepExpired      bool          // cleanup.policy has no delete: retention does not apply
 	DeleteRetention  time.Duration // delete.retention.ms: how long a tombstone is kept after the first compaction
 	MinCompactionLag time.Duration // min.compaction.lag.ms: younger records are not compacted
@@ -43,18 +51,12 @@ type TopicConfig struct {
 	MinDirtyRatio    float64       // min.cleanable.dirty.ratio: compact when so much of the log is new
 
 	Compression   record.Codec  // compression.type: what batches are brought to, if Recompress
-	Recompress    bool          // compression.type is not producer
 	GzipLevel     int32         // compression.gzip.level
 	LZ4Level      int32         // compression.lz4.level
 	ZstdLevel     int32         // compression.zstd.level
 	SegmentJitter time.Duration // segment.jitter.ms: segments are rolled up to so much earlier
-	IndexBytes    int32         // segment.index.bytes: a segment is rolled when its offset index has this size
 	// Without are settings that say nothing on one machine; what was set is shown. Never changed in place.
 	Without map[string]string
-
-	TimestampType      TimestampType // message.timestamp.type
-	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms: negative for no limit
-	TimestampAfterMax  time.Duration // message.timestamp.after.max.ms: negative for no limit
 }
 
 // DefaultTopicConfig returns Kafka 4's defaults, except that segments are 128 MiB so that retention works in finer steps.
