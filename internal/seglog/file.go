@@ -19,6 +19,9 @@ type File struct {
 	refs atomic.Int32
 	size atomic.Int64 // end of what was appended whole
 
+	padder vfs.Padder // nil: appends are not padded
+	end    int64      // of the file: size and padding; the appender's
+
 	mu      sync.Mutex
 	path    string
 	err     error  // sticky
@@ -49,7 +52,44 @@ func open(fsys vfs.FS, path string, flag int) (*File, error) {
 	s := &File{fs: fsys, f: f, path: path}
 	s.refs.Store(1)
 	s.size.Store(st.Size())
+	s.end = st.Size()
 	return s, nil
+}
+
+// Appends may be padded with zeros up to a multiple of PadTo, which the next append overwrites. The system then keeps
+// the file in pieces of that size from the beginning; an append to an odd place costs it several small ones and half as
+// much time again. Small appends are not padded: the zeros would cost more than they save.
+const (
+	PadTo   = 16 << 10
+	padFrom = 4 << 10
+)
+
+// Pad has appends padded from now on, where the file system can. The padding is no part of Size; Trim takes it off.
+func (s *File) Pad() { s.padder, _ = s.f.(vfs.Padder) }
+
+// write is Append's.
+func (s *File) write(b []byte, pos int64) error {
+	end := pos + int64(len(b))
+	zeros := 0
+	if s.padder != nil && len(b) >= padFrom && end > s.end {
+		zeros = int(-end & (PadTo - 1))
+	}
+	if zeros == 0 {
+		_, err := s.f.WriteAt(b, pos)
+		s.end = max(s.end, end)
+		return err
+	}
+	_, err := s.padder.WritePadded(b, zeros, pos)
+	s.end = end + int64(zeros)
+	return err
+}
+
+// Trim cuts off the padding. It belongs to the appender.
+func (s *File) Trim() error {
+	if size := s.size.Load(); s.end > size {
+		return s.Truncate(size)
+	}
+	return nil
 }
 
 // Path is the file's name.
@@ -79,13 +119,14 @@ func (s *File) Append(b []byte) (int64, error) {
 		return 0, err
 	}
 	pos := s.size.Load()
-	n, err := s.f.WriteAt(b, pos)
+	err := s.write(b, pos)
 	if err == nil {
-		s.size.Store(pos + int64(n))
+		s.size.Store(pos + int64(len(b)))
 		return pos, nil
 	}
 	err = noSpace(err)
 	undo := s.f.Truncate(pos)
+	s.end = pos
 	switch {
 	case undo != nil:
 		return 0, s.fail(fmt.Errorf("append to %s: %w; undo: %w", s.Path(), err, undo))
@@ -116,6 +157,7 @@ func (s *File) Truncate(size int64) error {
 		return s.fail(fmt.Errorf("truncate %s: %w", s.Path(), err))
 	}
 	s.size.Store(size)
+	s.end = size
 	return nil
 }
 

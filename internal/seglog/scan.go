@@ -31,7 +31,7 @@ type Ends interface {
 // ScanResult is what Scan found.
 type ScanResult struct {
 	End int64 // where the last valid frame ends: truncate there
-	// Torn is why the bytes after End are no frame, or nil if there are none.
+	// Torn is why the bytes after End are no frame, or nil if there are none or they are an append's padding.
 	Torn error
 	// Unwritten says that the bytes after End were never written out: the file ends too early or has a page of zeros.
 	// A bad frame that is not Unwritten is damage if anything in another file follows it.
@@ -64,6 +64,11 @@ func Scan(r io.ReaderAt, path string, from, size int64, fr Framing) (ScanResult,
 		if err != nil {
 			return ScanResult{End: pos}, fmt.Errorf("scan %s: %w", path, err)
 		}
+		if padding, err := s.padding(pos); err != nil {
+			return ScanResult{End: pos}, fmt.Errorf("scan %s: %w", path, err)
+		} else if padding {
+			return ScanResult{End: pos}, nil
+		}
 		if int64(len(h)) < hs {
 			return ScanResult{End: pos, Torn: io.ErrUnexpectedEOF, Unwritten: true}, nil
 		}
@@ -90,12 +95,30 @@ func Scan(r io.ReaderAt, path string, from, size int64, fr Framing) (ScanResult,
 	return ScanResult{End: pos}, nil
 }
 
+// padding reports whether the file ends in zeros from pos on as File.Append leaves them. No frame begins like that.
+func (s *scanner) padding(pos int64) (bool, error) {
+	n := s.size - pos
+	if n >= PadTo || s.size%PadTo != 0 {
+		return false, nil
+	}
+	b, err := s.window(pos, n)
+	return err == nil && allZero(b), err
+}
+
 // judge decides what the invalid bytes at pos are. n is the length in which a page of zeros tells.
 func (s *scanner) judge(path string, pos, n int64, bad error, fr Framing) (ScanResult, error) {
 	res := ScanResult{End: pos, Torn: bad}
 	zero, err := s.zeroPage(pos, min(pos+n, s.size))
 	if err != nil {
 		return res, fmt.Errorf("scan %s: %w", path, err)
+	}
+	// The page that pos is in may have been written out with what is before pos, and not again.
+	if rest := (pos/page+1)*page - pos; !zero && rest >= int64(fr.HeaderSize()) && rest <= s.size-pos {
+		b, err := s.window(pos, rest)
+		if err != nil {
+			return res, fmt.Errorf("scan %s: %w", path, err)
+		}
+		zero = allZero(b)
 	}
 	if zero {
 		res.Unwritten = true

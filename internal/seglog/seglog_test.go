@@ -181,6 +181,72 @@ func TestPartialWriteIsUndone(t *testing.T) {
 	must(t, f.Release())
 }
 
+func TestPadding(t *testing.T) {
+	systems(t, func(t *testing.T, fsys vfs.FS, dir string) {
+		path := filepath.Join(dir, "x")
+		f, err := Create(fsys, path)
+		must(t, err)
+		f.Pad()
+		var want []byte
+		for i, c := range []struct{ n, file int }{
+			{100, 100},                // small: as it is
+			{padFrom, PadTo},          // padded
+			{PadTo - 5000, PadTo},     // into the padding
+			{1000, PadTo + 196},       // small again, across its end
+			{padFrom, 2 * PadTo},      // padded
+			{3 * PadTo, 5 * PadTo},    // several
+			{PadTo - 4292, 5 * PadTo}, // exactly to the end
+			{PadTo, 6 * PadTo},        // without zeros
+		} {
+			b := bytes.Repeat([]byte{byte('a' + i)}, c.n)
+			pos, err := f.Append(b)
+			must(t, err)
+			if pos != int64(len(want)) {
+				t.Fatalf("append %d: at %d, want %d", i, pos, len(want))
+			}
+			want = append(want, b...)
+			onDisk, err := ReadFile(fsys, path, 1<<20)
+			must(t, err)
+			if len(onDisk) != c.file || f.Size() != int64(len(want)) ||
+				!bytes.Equal(onDisk[:len(want)], want) || !allZero(onDisk[len(want):]) {
+				t.Fatalf("append %d: the file has %d bytes, want %d; size is %d, want %d", i, len(onDisk), c.file, f.Size(), len(want))
+			}
+		}
+		_, err = f.Append(make([]byte, padFrom))
+		must(t, err)
+		size := f.Size()
+		for range 2 {
+			must(t, f.Trim())
+			if st, err := f.Stat(); err != nil || st.Size() != size || f.Size() != size {
+				t.Fatalf("trimmed to %d, %d: want %d: %v", st.Size(), f.Size(), size, err)
+			}
+		}
+		must(t, f.Release())
+	})
+}
+
+// TestPaddingOnFullDisk is an append that would fit without its padding: it fails like one that does not.
+func TestPaddingOnFullDisk(t *testing.T) {
+	fsys := memfs.New()
+	f, err := Create(fsys, "/d/x")
+	must(t, err)
+	f.Pad()
+	fsys.SetLimit(PadTo - 1)
+	if _, err := f.Append(make([]byte, padFrom)); !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	if b, _ := fsys.ReadFile("/d/x"); len(b) != 0 || f.Size() != 0 {
+		t.Fatalf("%d bytes in the file, size %d", len(b), f.Size())
+	}
+	fsys.SetLimit(-1)
+	_, err = f.Append(make([]byte, padFrom))
+	must(t, err)
+	if b, _ := fsys.ReadFile("/d/x"); len(b) != PadTo || f.Size() != padFrom {
+		t.Fatalf("%d bytes in the file, size %d", len(b), f.Size())
+	}
+	must(t, f.Release())
+}
+
 func TestSyncErrorSticks(t *testing.T) {
 	fsys := memfs.New()
 	f, err := Create(fsys, "/d/x")
@@ -343,6 +409,9 @@ func TestScan(t *testing.T) {
 		"no length":                {mod(func(b []byte) []byte { b[4*size] = 0xff; return b }), 4 * size, true, false, true},
 		"page of zeros":            {mod(func(b []byte) []byte { clear(b[11*4096 : 12*4096]); return b }), 4 * size, true, true, false},
 		"zeros at the end":         {append(bytes.Clone(log), make([]byte, 20_000)...), 10 * size, true, true, false},
+		"padding":                  {append(bytes.Clone(log), make([]byte, 7*PadTo-len(log))...), 10 * size, false, false, false},
+		"padding but for a byte":   {append(append(bytes.Clone(log), make([]byte, 7*PadTo-len(log)-1)...), 1), 10 * size, true, true, false},
+		"rest of a page zeros":     {mod(func(b []byte) []byte { clear(b[4*size : 10*4096]); return b }), 4 * size, true, true, false},
 		"few zeros at the end":     {append(bytes.Clone(log), make([]byte, 20)...), 10 * size, true, false, false},
 		"old record, older number": {append(bytes.Clone(log), frame(3, data)...), 10 * size, true, false, false},
 		"others in a torn one":     {nested[:10*size+15_000], 10 * size, true, true, false},

@@ -3,6 +3,7 @@
 package dump
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluice-data/sluice/internal/broker/log/segment"
 	"github.com/sluice-data/sluice/internal/broker/record"
+	"github.com/sluice-data/sluice/internal/seglog"
 )
 
 // Problem is damage in a file.
@@ -94,6 +96,13 @@ func Log(file string, base, limit int64, records bool, visit func(*Batch) error)
 			bad = fmt.Errorf("%w: it says %d bytes", record.ErrCorrupt, h.Size())
 		}
 		if bad != nil {
+			padding, err := isPadding(f, pos, size)
+			if err != nil {
+				return sum, problems, fmt.Errorf("read segment: %w", err)
+			}
+			if padding {
+				return sum, problems, nil
+			}
 			next, err := resync(f, pos+1, size, sum.Next)
 			if err != nil {
 				return sum, problems, fmt.Errorf("read segment: %w", err)
@@ -136,6 +145,19 @@ func Log(file string, base, limit int64, records bool, visit func(*Batch) error)
 		sum.Bytes = pos
 	}
 	return sum, problems, nil
+}
+
+// isPadding reports whether a segment that is being written, or was when its broker died, ends in an append's padding at
+// pos.
+func isPadding(r io.ReaderAt, pos, size int64) (bool, error) {
+	if size%seglog.PadTo != 0 || size-pos >= seglog.PadTo {
+		return false, nil
+	}
+	b := make([]byte, size-pos)
+	if n, err := r.ReadAt(b, pos); n < len(b) {
+		return false, err
+	}
+	return len(bytes.Trim(b, "\x00")) == 0, nil
 }
 
 // checkRecords decodes all records and holds them to the header.

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-data/sluice/internal/broker/log/logtest"
 	"github.com/sluice-data/sluice/internal/broker/log/segment"
 	"github.com/sluice-data/sluice/internal/broker/record"
+	"github.com/sluice-data/sluice/internal/seglog"
 )
 
 // batches makes n batches of two records each, from an offset on, a second apart.
@@ -68,6 +69,7 @@ func TestDamage(t *testing.T) {
 		{"cut", func(b []byte) []byte { return b[:at[4]+100] }, 4, 108, "position 504, offset 108: record batch is cut short", true},
 		{"cut in a header", func(b []byte) []byte { return b[:at[4]+10] }, 4, 108, "nothing valid follows in the last 10 bytes", true},
 		{"zeros at the end", func(b []byte) []byte { return append(b, make([]byte, 5000)...) }, 5, 110, "position 630, offset 110: record batch format is not v2", true},
+		{"padding", func(b []byte) []byte { return append(b, make([]byte, seglog.PadTo-len(b))...) }, 5, 110, "", false},
 		{"offset goes back", func(b []byte) []byte { record.SetBaseOffset(b[at[3]:], 101); return b }, 4, 110, "begins at offset 101, and 106 was expected", false},
 		{"a gap is none", func(b []byte) []byte { record.SetBaseOffset(b[at[4]:], 500); return b }, 5, 502, "", false},
 		{"records do not fit", func(b []byte) []byte { b[at[1]+60] = 3; fix(b, 1); return b }, 4, 110, "record batch is invalid", false},

@@ -199,3 +199,9 @@ type Extent struct {
 	Bytes        int64
 	MaxTimestamp int64 // largest record timestamp, or when it has none the time of its last change; milliseconds since 1970
 }
+
+// Trimmer is implemented by stores whose files are larger than their contents while they are written.
+type Trimmer interface {
+	// Trim brings the files to the size of their contents if nothing was appended since the call before.
+	Trim() error
+}

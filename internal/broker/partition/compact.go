@@ -105,7 +105,7 @@ func (p *Partition) Compact(ctx context.Context) (log.Compacted, error) {
 	defer context.AfterFunc(p.closing, cancel)()
 	return c.Compact(ctx, log.CompactOptions{
 		Now: p.now(), MinLag: cfg.MinCompactionLag, MaxLag: cfg.MaxCompactionLag, MinDirtyRatio: cfg.MinDirtyRatio,
-		DeleteRetention: cfg.DeleteRetention, MaxOpened: maxOpened(&cfg), KeepEmpty: p.lastOfProducer,
+		DeleteRetention: cfg.DeleteRetention, MaxOpened: maxOpened(cfg), KeepEmpty: p.lastOfProducer,
 	})
 }
 

@@ -55,8 +55,8 @@ type Partition struct {
 	now     func() time.Time
 	opening chan struct{}
 
-	mu        sync.Mutex // order of appends; held while the log is written, never during a sync
-	cfg       log.TopicConfig
+	mu        sync.Mutex       // order of appends; held while the log is written, never during a sync
+	cfg       *log.TopicConfig // replaced, never changed in place
 	epoch     int32
 	producers producers
 	sinceSnap int64 // bytes appended since the last snapshot
@@ -81,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Partition, error) {
 		expiry:  cmp.Or(o.ProducerExpiry, 24*time.Hour),
 		now:     o.Now,
 		opening: o.Opening,
-		cfg:     o.Config,
+		cfg:     &o.Config,
 		epoch:   o.LeaderEpoch,
 	}
 	p.closing, p.stopCompact = context.WithCancel(context.WithoutCancel(ctx))
@@ -109,7 +109,7 @@ func Offline(o Options, reason error, bytes int64) *Partition {
 		dir:         o.Dir,
 		logger:      cmp.Or(o.Logger, slog.Default()),
 		now:         time.Now,
-		cfg:         o.Config,
+		cfg:         &o.Config,
 		producers:   producers{},
 		stopCompact: func() {},
 		snapshot:    0, // what Offsets says: Close leaves those on disk alone
@@ -208,7 +208,7 @@ func (p *Partition) AppendAsync(ctx context.Context, records []byte, o AppendOpt
 	p.mu.Lock()
 	cfg := p.cfg
 	p.mu.Unlock()
-	c, records, err := p.check(ctx, records, o, &cfg, now)
+	c, records, err := p.check(ctx, records, o, cfg, now)
 	if err != nil {
 		return Appended{}, log.Pending{}, err
 	}
@@ -269,7 +269,7 @@ func (p *Partition) AppendGroup(ctx context.Context, batches [][]byte, buf []byt
 	}
 	buf = buf[:0]
 	for i, b := range batches {
-		c, b, err := p.check(ctx, b, AppendOpts{Acks: -1, Origin: log.OriginClient}, &cfg, now)
+		c, b, err := p.check(ctx, b, AppendOpts{Acks: -1, Origin: log.OriginClient}, cfg, now)
 		if err != nil {
 			return err
 		}
@@ -406,7 +406,7 @@ func (p *Partition) upkeep(now time.Time) (cfg log.TopicConfig, err error) {
 		p.mu.Unlock()
 		return cfg, log.ErrClosed
 	}
-	cfg = p.cfg
+	cfg = *p.cfg
 	p.producers.expire(now.Add(-p.expiry).UnixMilli())
 	var snap []byte
 	var off int64
@@ -416,6 +416,11 @@ func (p *Partition) upkeep(now time.Time) (cfg log.TopicConfig, err error) {
 		p.sinceSnap = 0
 	}
 	p.mu.Unlock()
+	if t, ok := p.log.(log.Trimmer); ok {
+		if err := t.Trim(); err != nil {
+			return cfg, err
+		}
+	}
 	if snap != nil {
 		if err := writeSnapshot(p.fs, p.dir, off, snap); err != nil {
 			// It only makes the next start slower.
@@ -466,7 +471,7 @@ func (p *Partition) Reconfigure(c log.TopicConfig) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cfg = c
+	p.cfg = &c
 	return nil
 }
 

@@ -52,3 +52,10 @@ func (OS) SyncDir(dir string) error {
 type osFile struct{ *os.File }
 
 func (f osFile) OS() *os.File { return f.File }
+
+var _ Padder = osFile{}
+
+// WritePadded implements Padder.
+func (f osFile) WritePadded(b []byte, n int, off int64) (int, error) {
+	return writev(f.File, b, zeros[:n], off)
+}

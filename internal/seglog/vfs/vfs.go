@@ -36,3 +36,20 @@ type File interface {
 	// OS returns the operating system's file for sendfile, or nil if there is none.
 	OS() *os.File
 }
+
+// Padder is a File that can write zeros behind what it writes, with the same system call.
+type Padder interface {
+	// WritePadded is WriteAt for b and zeros more bytes, at most MaxPadding. n counts both.
+	WritePadded(b []byte, zeros int, off int64) (n int, err error)
+}
+
+// MaxPadding is what Padder's writes may end in.
+const MaxPadding = 64 << 10
+
+// zeros are what paddings are written from.
+var zeros [MaxPadding]byte
+
+// CopyPadded is WritePadded by way of WriteAt, for file systems of tests.
+func CopyPadded(f io.WriterAt, b []byte, n int, off int64) (int, error) {
+	return f.WriteAt(append(b[:len(b):len(b)], zeros[:n]...), off)
+}

@@ -226,7 +226,7 @@ func TestUnsyncedHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := len(b) / 20
+	size := int(l.active().size) / 20
 	clear(b[4096*10 : 4096*11])
 	img.WriteFile(name, b)
 	if o := openAndClose(t, img); o.End != int64(4096*10/size*10) {

@@ -23,7 +23,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("open log %s: %w", o.Dir, err)
 	}
-	l := &Log{fs: o.FS, dir: o.Dir, cfg: o.Config, logger: cmp.Or(o.Logger, slog.Default()), synced: o.Synced}
+	l := &Log{fs: o.FS, dir: o.Dir, cfg: &o.Config, logger: cmp.Or(o.Logger, slog.Default()), synced: o.Synced}
 	if l.fs == nil {
 		l.fs = vfs.OS{}
 	}
@@ -283,9 +283,14 @@ func (l *Log) scan(i int, next int64, repair bool) error {
 		return damage
 	}
 	l.epochs = fr.epochs
-	if res.End < size {
+	switch {
+	case res.End < size && res.Torn == nil:
+		l.logger.Debug("cutting off the padding", "file", s.file.Path(), "at", res.End, "bytes", size-res.End)
+	case res.End < size:
 		l.logger.Warn("cutting off the end of the log", "file", s.file.Path(), "at", res.End, "bytes", size-res.End,
 			"damage", damage != nil, "why", res.Torn)
+	}
+	if res.End < size {
 		if err := s.file.Truncate(res.End); err != nil {
 			return err
 		}
@@ -350,6 +355,7 @@ func (l *Log) begin() error {
 		l.persistIndex(s)
 	}
 	s := l.active()
+	s.file.Pad()
 	s.synced = false // a scan has synced it, and more will be written to it
 	l.start = max(l.state.start, l.segs[0].base)
 	l.end = mark{off: s.next, seg: s, pos: s.size}

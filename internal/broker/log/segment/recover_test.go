@@ -329,3 +329,53 @@ func TestFaultsInRecovery(t *testing.T) {
 		}
 	}
 }
+
+// TestTrim looks at the padding behind a log: it is there while the log is written, goes when it is not, and comes again.
+func TestTrim(t *testing.T) {
+	fs := memfs.New()
+	c := logtest.Config()
+	c.SegmentBytes = 1 << 20
+	l := openMem(t, fs, c)
+	size := func() int64 {
+		t.Helper()
+		b, err := fs.ReadFile(lastLog(t, fs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int64(len(b))
+	}
+	end := int64(0)
+	for range 3 {
+		b := logtest.Batch(1, 10, 600)
+		end += int64(len(b))
+		logtest.MustAppend(t, l, b)
+		if err := l.Trim(); err != nil { // something was appended
+			t.Fatal(err)
+		}
+		if got := size(); got%seglog.PadTo != 0 || got < end {
+			t.Fatalf("the file has %d bytes with %d of batches", got, end)
+		}
+		if err := l.Trim(); err != nil {
+			t.Fatal(err)
+		}
+		if got := size(); got != end {
+			t.Fatalf("trimmed, the file has %d bytes: want %d", got, end)
+		}
+	}
+	logtest.MustAppend(t, l, logtest.Batch(1, 10, 600))
+	killed := fs.Clone()
+	want := logtest.ReadAll(t, l)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := size(); got != int64(len(want)) {
+		t.Fatalf("closed, the file has %d bytes: want %d", got, len(want))
+	}
+	k := openMem(t, killed, c)
+	if got := logtest.ReadAll(t, k); !bytes.Equal(got, want) {
+		t.Fatalf("a log that was killed has %d bytes: want %d", len(got), len(want))
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

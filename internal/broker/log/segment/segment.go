@@ -45,20 +45,21 @@ type Log struct {
 	appendMu sync.Mutex
 	batches  []batchRef // scratch
 	unsynced int64      // records since the last sync that the append path asked for
+	idleEnd  int64      // where the log ended when Trim was called last
 
 	mu       sync.RWMutex
-	cfg      log.TopicConfig
-	segs     []*segment // ascending, never empty; copied on change, which takes appendMu and mu
+	cfg      *log.TopicConfig // replaced, never changed in place
+	segs     []*segment       // ascending, never empty; copied on change, which takes appendMu and mu
+	err      error            // sticky
+	closed   bool
 	start    int64
 	high     mark
 	end      mark
 	epochs   epochs
-	recent   [64]recentBatch // the last batches, a ring: where consumers at the tail ask
-	nrecent  uint
 	waiters  []*registration
-	err      error // sticky
-	closed   bool
-	dirDirty atomic.Bool // file names to be synced
+	nrecent  uint
+	recent   [64]recentBatch // the last batches, a ring: where consumers at the tail ask
+	dirDirty atomic.Bool     // file names to be synced
 
 	passMu      sync.Mutex
 	state       state  // as on disk
@@ -191,7 +192,7 @@ func (l *Log) Append(ctx context.Context, b []byte, o log.AppendOpts) (log.Pendi
 	if err != nil {
 		return log.Pending{}, err
 	}
-	if why := l.full(&cfg, int64(len(b)), next, o.AppendTime); why != "" {
+	if why := l.full(cfg, int64(len(b)), next, o.AppendTime); why != "" {
 		if err := l.roll(o.AppendTime, why); err != nil {
 			return log.Pending{}, l.writeError(err)
 		}
@@ -201,7 +202,7 @@ func (l *Log) Append(ctx context.Context, b []byte, o log.AppendOpts) (log.Pendi
 	if err != nil {
 		return log.Pending{}, l.writeError(err)
 	}
-	l.publish(seg, pos, int64(len(b)), next, &o, &cfg)
+	l.publish(seg, pos, int64(len(b)), next, &o, cfg)
 
 	var d log.Durability
 	l.unsynced += records
@@ -218,6 +219,27 @@ func (l *Log) Append(ctx context.Context, b []byte, o log.AppendOpts) (log.Pendi
 		l.arm(cfg.FlushAge)
 	}
 	return log.NewPending(end.off, next-1, d), nil
+}
+
+// Trim implements log.Trimmer: tools that read a partition's files, Apache Kafka's among them, need not know about padding
+// once it is not written any more.
+func (l *Log) Trim() error {
+	l.appendMu.Lock()
+	defer l.appendMu.Unlock()
+	l.mu.RLock()
+	err, closed, end, s := l.err, l.closed, l.end.off, l.active()
+	l.mu.RUnlock()
+	if err != nil || closed {
+		return nil // appends and Close say so
+	}
+	if end != l.idleEnd {
+		l.idleEnd = end
+		return nil
+	}
+	if err := s.file.Trim(); err != nil {
+		return l.fail(err)
+	}
+	return nil
 }
 
 // stamp gives the batches their offsets and epoch and notes where they lie.
@@ -281,10 +303,14 @@ func (l *Log) full(cfg *log.TopicConfig, n, next, now int64) string {
 // roll seals the active segment and begins a new one at the log's end. appendMu is held.
 func (l *Log) roll(now int64, why string) error {
 	base := l.end.off
+	if err := l.active().file.Trim(); err != nil {
+		return fmt.Errorf("roll segment: %w", err)
+	}
 	file, err := seglog.Create(l.fs, seglog.Name(l.dir, base, logExt))
 	if err != nil {
 		return fmt.Errorf("roll segment: %w", err)
 	}
+	file.Pad()
 	s := &segment{base: base, file: file, mem: &index{}, next: base, maxTS: -1, firstTS: -1, created: now}
 	if j := min(l.cfg.SegmentJitter, l.cfg.SegmentAge).Milliseconds(); j > 0 {
 		s.jitter = rand.Int64N(j)
@@ -386,7 +412,7 @@ func (l *Log) Reconfigure(c log.TopicConfig) error {
 	}
 	l.mu.Lock()
 	was := l.cfg.SyncAcks
-	l.cfg = c
+	l.cfg = &c
 	if was && !c.SyncAcks {
 		l.raise(l.end)
 	}
@@ -488,6 +514,9 @@ func (l *Log) Close() error {
 	defer l.passMu.Unlock()
 	err := failed
 	if err == nil {
+		err = l.active().file.Trim() // nothing appends any more
+	}
+	if err == nil {
 		err = l.pass()
 	}
 	if err == nil {
@@ -518,4 +547,7 @@ func (l *Log) markClean() error {
 	return l.writeState(st)
 }
 
-var _ log.Log = (*Log)(nil)
+var (
+	_ log.Log     = (*Log)(nil)
+	_ log.Trimmer = (*Log)(nil)
+)

@@ -267,6 +267,11 @@ func (f *file) WriteAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
+// WritePadded implements vfs.Padder.
+func (f *file) WritePadded(b []byte, zeros int, off int64) (int, error) {
+	return vfs.CopyPadded(f, b, zeros, off)
+}
+
 // Truncate implements vfs.File.
 func (f *file) Truncate(size int64) error {
 	err := f.File.Truncate(size)

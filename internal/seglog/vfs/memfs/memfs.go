@@ -392,6 +392,11 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// WritePadded implements vfs.Padder.
+func (h *file) WritePadded(p []byte, zeros int, off int64) (int, error) {
+	return vfs.CopyPadded(h, p, zeros, off)
+}
+
 func (h *file) Truncate(size int64) error {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
