@@ -28,7 +28,7 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("%+v: the batch has %d bytes", s, len(tp.batch))
 		}
 		n := 0
-		if err := record.Stamps(tp.batch, func(off, ts int64) bool {
+		if err := record.Stamps(t.Context(), tp.batch, func(off, ts int64) bool {
 			if off != int64(n) || ts != now {
 				t.Errorf("%+v: record %d has offset %d, time %d", s, n, off, ts)
 			}
