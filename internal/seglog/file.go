@@ -84,12 +84,12 @@ func (s *File) write(b []byte, pos int64) error {
 	return err
 }
 
-// Trim cuts off the padding. It belongs to the appender.
-func (s *File) Trim() error {
+// Trim cuts off the padding, and reports whether there was any. It belongs to the appender.
+func (s *File) Trim() (cut bool, err error) {
 	if size := s.size.Load(); s.end > size {
-		return s.Truncate(size)
+		return true, s.Truncate(size)
 	}
-	return nil
+	return false, nil
 }
 
 // Path is the file's name.

@@ -215,8 +215,12 @@ func TestPadding(t *testing.T) {
 		_, err = f.Append(make([]byte, padFrom))
 		must(t, err)
 		size := f.Size()
-		for range 2 {
-			must(t, f.Trim())
+		for _, want := range []bool{true, false} {
+			cut, err := f.Trim()
+			must(t, err)
+			if cut != want {
+				t.Fatalf("padding: %v, want %v", cut, want)
+			}
 			if st, err := f.Stat(); err != nil || st.Size() != size || f.Size() != size {
 				t.Fatalf("trimmed to %d, %d: want %d: %v", st.Size(), f.Size(), size, err)
 			}

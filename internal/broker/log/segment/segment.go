@@ -236,10 +236,21 @@ func (l *Log) Trim() error {
 		l.idleEnd = end
 		return nil
 	}
-	if err := s.file.Trim(); err != nil {
+	if err := l.trim(s); err != nil {
 		return l.fail(err)
 	}
 	return nil
+}
+
+// trim cuts off the active segment's padding. appendMu is held.
+func (l *Log) trim(s *segment) error {
+	cut, err := s.file.Trim()
+	if cut {
+		l.mu.Lock()
+		s.touched = time.Now().UnixMilli()
+		l.mu.Unlock()
+	}
+	return err
 }
 
 // stamp gives the batches their offsets and epoch and notes where they lie.
@@ -303,7 +314,7 @@ func (l *Log) full(cfg *log.TopicConfig, n, next, now int64) string {
 // roll seals the active segment and begins a new one at the log's end. appendMu is held.
 func (l *Log) roll(now int64, why string) error {
 	base := l.end.off
-	if err := l.active().file.Trim(); err != nil {
+	if err := l.trim(l.active()); err != nil {
 		return fmt.Errorf("roll segment: %w", err)
 	}
 	file, err := seglog.Create(l.fs, seglog.Name(l.dir, base, logExt))
@@ -514,7 +525,7 @@ func (l *Log) Close() error {
 	defer l.passMu.Unlock()
 	err := failed
 	if err == nil {
-		err = l.active().file.Trim() // nothing appends any more
+		_, err = l.active().file.Trim() // nothing appends any more
 	}
 	if err == nil {
 		err = l.pass()
