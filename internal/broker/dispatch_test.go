@@ -70,6 +70,7 @@ func (c *played) Write(p []byte) (int, error) {
 }
 
 func (*played) Close() error                       { return nil }
+func (*played) Discard() error                     { return nil }
 func (*played) LocalAddr() net.Addr                { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092} }
 func (*played) RemoteAddr() net.Addr               { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
 func (*played) SetDeadline(t time.Time) error      { return nil }

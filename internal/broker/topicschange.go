@@ -246,7 +246,7 @@ func (ts *topics) remove(ctx context.Context, t *topic) error {
 	}
 	ts.set.Store(next)
 	// Waiting fetches are woken by Close; reads under way keep their files.
-	if err := t.close(); err != nil {
+	if err := t.discard(); err != nil {
 		ts.logger.Warn("a partition of a deleted topic did not close in order", "topic", t.name, "err", err)
 	}
 	if err := ts.removeFiles(s); err != nil {

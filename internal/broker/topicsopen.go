@@ -60,11 +60,16 @@ func closeAll(s *topicSet) error {
 
 func (t *topic) close() error { return closeParts(t.state.Load().parts) }
 
+// discard closes a topic whose files are deleted next.
+func (t *topic) discard() error { return endParts(t.state.Load().parts, (*partition.Partition).Discard) }
+
 // closers is how many partitions are closed at a time. Each needs some fsyncs
 // one after the other; those of several partitions share the disk's time.
 const closers = 16
 
-func closeParts(parts []*part) error {
+func closeParts(parts []*part) error { return endParts(parts, (*partition.Partition).Close) }
+
+func endParts(parts []*part, end func(*partition.Partition) error) error {
 	errs := make([]error, len(parts))
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -75,7 +80,7 @@ func closeParts(parts []*part) error {
 				if i >= len(parts) {
 					return
 				}
-				if err := parts[i].Close(); err != nil {
+				if err := end(parts[i].Partition); err != nil {
 					errs[i] = fmt.Errorf("close partition %s-%d: %w", parts[i].topic.name, parts[i].id, err)
 				}
 			}

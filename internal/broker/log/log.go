@@ -57,6 +57,9 @@ type Log interface {
 	// Close syncs, marks the log as cleanly shut down, wakes all waiters, and waits for the store's own goroutines.
 	// Open reads stay valid until released. A second Close does nothing.
 	Close() error
+
+	// Discard is Close for a log whose files are deleted next: nothing is synced and nothing written.
+	Discard() error
 }
 
 // Origin says who appends.

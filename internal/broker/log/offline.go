@@ -58,3 +58,6 @@ func (o *Offline) Reconfigure(TopicConfig) error { return nil }
 
 // Close implements Log.
 func (o *Offline) Close() error { return nil }
+
+// Discard implements Log.
+func (o *Offline) Discard() error { return nil }

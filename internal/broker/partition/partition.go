@@ -500,6 +500,23 @@ func (p *Partition) Producers() []Producer {
 
 // Close writes a snapshot of the producer state and closes the log. A second Close does nothing.
 func (p *Partition) Close() error {
+	return p.shut(func(off int64, snap []byte) error {
+		if off != p.snapshot { // without an append the one on disk will do
+			if err := writeSnapshot(p.fs, p.dir, off, snap); err != nil {
+				p.logger.Warn("could not write a snapshot of producers", "err", err)
+			}
+		}
+		return p.log.Close()
+	})
+}
+
+// Discard is Close for a partition whose files are deleted next: nothing is made durable, which takes several syncs.
+func (p *Partition) Discard() error {
+	return p.shut(func(int64, []byte) error { return p.log.Discard() })
+}
+
+// shut ends the partition and has finish, with the log's end and the producers there, close the log.
+func (p *Partition) shut(finish func(off int64, snap []byte) error) error {
 	p.stopCompact()
 	p.compactMu.Lock()
 	defer p.compactMu.Unlock()
@@ -514,10 +531,5 @@ func (p *Partition) Close() error {
 	off := p.log.Offsets().End
 	snap := p.producers.encode(off)
 	p.mu.Unlock()
-	if off != p.snapshot { // without an append the one on disk will do
-		if err := writeSnapshot(p.fs, p.dir, off, snap); err != nil {
-			p.logger.Warn("could not write a snapshot of producers", "err", err)
-		}
-	}
-	return p.log.Close()
+	return finish(off, snap)
 }

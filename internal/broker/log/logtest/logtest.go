@@ -626,10 +626,22 @@ func testConcurrent(t *testing.T, s Store) {
 }
 
 func testClosed(t *testing.T, s Store) {
-	l := s.Open(t, Config())
-	MustAppend(t, l, Batch(1, 1, 10))
-	mustClose(t, l)
-	mustClose(t, l)
+	for name, end := range map[string]func(log.Log) error{"close": log.Log.Close, "discard": log.Log.Discard} {
+		t.Run(name, func(t *testing.T) {
+			l := s.Open(t, Config())
+			MustAppend(t, l, Batch(1, 1, 10))
+			for range 2 {
+				if err := end(l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refuses(t, l)
+		})
+	}
+}
+
+// refuses holds a log that was ended to its errors.
+func refuses(t *testing.T, l log.Log) {
 	if _, err := l.Append(t.Context(), Batch(1, 1, 10), log.AppendOpts{}); !errors.Is(err, log.ErrClosed) {
 		t.Errorf("append: %v", err)
 	}

@@ -501,7 +501,24 @@ func (l *Log) wakeAll() {
 }
 
 // Close implements log.Log.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.shut((*Log).finish) }
+
+// Discard implements log.Log.
+func (l *Log) Discard() error { return l.shut(func(*Log) error { return nil }) }
+
+// finish leaves the files as a clean shutdown does. passMu is held, nothing appends any more.
+func (l *Log) finish() error {
+	if _, err := l.active().file.Trim(); err != nil {
+		return err
+	}
+	if err := l.pass(); err != nil {
+		return err
+	}
+	return l.markClean()
+}
+
+// shut ends the log. finish has the last word on its files, unless the log failed before.
+func (l *Log) shut(finish func(*Log) error) error {
 	l.appendMu.Lock()
 	l.mu.Lock()
 	if l.closed {
@@ -525,13 +542,7 @@ func (l *Log) Close() error {
 	defer l.passMu.Unlock()
 	err := failed
 	if err == nil {
-		_, err = l.active().file.Trim() // nothing appends any more
-	}
-	if err == nil {
-		err = l.pass()
-	}
-	if err == nil {
-		err = l.markClean()
+		err = finish(l)
 	}
 	l.sync.fail(log.ErrClosed)
 	for _, s := range l.segs {
