@@ -56,6 +56,13 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// padded writes b and the zeros that were there before it, and returns how much that is.
+	padded := func(b []byte) int {
+		at := len(whole())
+		b = append(b, make([]byte, -(at+len(b))&(16<<10-1))...)
+		grow(b)
+		return len(b)
+	}
 	// last forgets the last value and returns how long its batch is.
 	last := func() int {
 		kept = kept[:len(kept)-1]
@@ -97,6 +104,11 @@ func TestTornTail(t *testing.T) {
 			kept = append(kept, []byte("whole"))
 			grow(batch(n+1, make([]byte, 200))[:100])
 			return 100
+		}},
+		{"a header cut short where the file was padded", func() int { return padded(batch(int64(len(kept)), []byte("x"))[:30]) }},
+		{"a batch that holds others, cut in them where the file was padded", func() int {
+			b := batch(int64(len(kept)), copied())
+			return padded(b[:len(b)-10])
 		}},
 		{"pages of zeros", func() int { // of a power cut
 			n := 3*4096 + 100

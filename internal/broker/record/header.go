@@ -129,6 +129,9 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
+// IsV2 reports whether b, which has HeaderSize bytes, may be a header: a quick look for a search through anything.
+func IsV2(b []byte) bool { return b[posMagic] == 2 }
+
 // Size is the whole batch's length in bytes.
 func (h *Header) Size() int64 { return int64(h.Length) + lengthOverhead }
 

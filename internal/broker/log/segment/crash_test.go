@@ -281,6 +281,14 @@ func cutOff(t *testing.T, what string, b []byte, keep int64) {
 	}
 }
 
+// padded is b[:cut] as a write leaves it that was cut short where the file had padding.
+func padded(b []byte, cut int64) []byte {
+	return append(bytes.Clone(b[:cut]), make([]byte, -cut&(seglog.PadTo-1))...)
+}
+
+// onlyZeros says that to a file with padding it makes no difference whether b was written.
+func onlyZeros(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
 // damagedAt wants b not to open, with the damage at pos.
 func damagedAt(t *testing.T, what string, b []byte, pos int64) {
 	t.Helper()
@@ -304,7 +312,11 @@ func TestEmbeddedBatches(t *testing.T) {
 	} {
 		b, from, to := nested(inner...)
 		for cut := from + 1; cut < to; cut++ {
-			cutOff(t, fmt.Sprintf("%s, cut at %d of %d to %d", name, cut, from, to), b[:cut], from)
+			what := fmt.Sprintf("%s, cut at %d of %d to %d", name, cut, from, to)
+			cutOff(t, what, b[:cut], from)
+			if !onlyZeros(b[cut:to]) {
+				cutOff(t, what+", in padding", padded(b, cut), from)
+			}
 		}
 		followed := append(bytes.Clone(b), at(4, logtest.Batch(5, 1, 10))...)
 		for i := from; i < to; i++ {
@@ -333,7 +345,11 @@ func FuzzTornTail(f *testing.F) {
 		}
 		embedded := record.Append(nil, record.Header{BaseOffset: off, ProducerID: -1}, record.Record{Value: value})
 		b, from, to := nested(before, embedded, after)
-		cutOff(t, "cut", b[:from+1+int64(cut)%(to-from-1)], from)
+		end := from + 1 + int64(cut)%(to-from-1)
+		cutOff(t, "cut", b[:end], from)
+		if !onlyZeros(b[end:]) {
+			cutOff(t, "cut, in padding", padded(b, end), from)
+		}
 		b = append(b, at(4, logtest.Batch(5, 1, 10))...)
 		is := binary.BigEndian.Uint32(b[from+8:])
 		if uint32(length) == is {

@@ -216,6 +216,9 @@ type framing struct {
 func (*framing) HeaderSize() int { return record.HeaderSize }
 
 func (*framing) FrameSize(b []byte) (int64, error) {
+	if !record.IsV2(b) { // without making an error for every byte of a search
+		return 0, record.ErrMagic
+	}
 	h, err := record.ParseHeader(b)
 	return h.Size(), err
 }
