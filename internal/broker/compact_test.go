@@ -151,3 +151,55 @@ func TestCompressionBomb(t *testing.T) {
 		t.Errorf("%v: want MESSAGE_TOO_LARGE", err)
 	}
 }
+
+// TestGroupLogIsNotCompacted: the group log compacts itself; that topics are compacted unless they say otherwise does
+// not change it, and nobody can change it.
+func TestGroupLogIsNotCompacted(t *testing.T) {
+	dir := t.TempDir()
+	change := func(c *Config) {
+		c.DataDir, c.CompactionCheck = dir, 5*time.Millisecond
+		c.TopicDefaults = map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "max.compaction.lag.ms": "1", "segment.bytes": "20000"}
+	}
+	b := startBroker(t, change)
+	adm := kadm.NewClient(client(t, b))
+	if _, err := adm.CreateTopic(ctxOf(t), 1, 1, nil, "c"); err != nil {
+		t.Fatal(err)
+	}
+	for at := range int64(300) {
+		var os kadm.Offsets
+		os.Add(kadm.Offset{Topic: "c", At: at, LeaderEpoch: -1})
+		if err := adm.CommitAllOffsets(ctxOf(t), "g", os); err != nil {
+			t.Fatal(err)
+		}
+	}
+	policy := "compact"
+	rs, err := adm.AlterTopicConfigs(ctxOf(t), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "cleanup.policy", Value: &policy}}, groupTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := rs.On(groupTopic, nil); r.Err == nil {
+		t.Error("the group log's settings were changed")
+	}
+	check := func(b *Broker) {
+		t.Helper()
+		topic := b.topics.byName(groupTopic)
+		if topic.state.Load().cfg.Compact {
+			t.Error("the group log is compacted")
+		}
+		if _, err := os.Stat(filepath.Join(dir, "logs", groupTopic+"-0", "compaction-checkpoint")); err == nil {
+			t.Error("the group log was compacted")
+		}
+		got, err := kadm.NewClient(client(t, b)).FetchOffsets(ctxOf(t), "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, ok := got.Lookup("c", 0); !ok || o.At != 299 {
+			t.Errorf("the group is at %d (%t), want 299", o.At, ok)
+		}
+	}
+	check(b)
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check(startBroker(t, change))
+}

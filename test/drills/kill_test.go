@@ -60,7 +60,7 @@ func TestKill9(t *testing.T) {
 			counted, tries := 0, 0
 			var acked, unsynced int64
 			for counted < n {
-				d := newDrill(t, p.topics, p.forgets, false)
+				d := newDrill(t, p.topics, p.forgets, false, 0)
 				for range min(freshEvery, n-counted) {
 					if tries++; tries > 3*n+5 {
 						t.Fatalf("only %d of %d rounds counted", counted, tries)
@@ -89,7 +89,7 @@ func TestKill9(t *testing.T) {
 // TestKill9WithoutFsync is the proof that the drill can fail: with an fsync that does nothing it finds the loss.
 func TestKill9WithoutFsync(t *testing.T) {
 	t.Parallel()
-	d := newDrill(t, map[string]string{"sluice.sync.acks": "true"}, true, true)
+	d := newDrill(t, map[string]string{"sluice.sync.acks": "true"}, true, true, 0)
 	defer d.close()
 	for range 5 {
 		r, err := d.round(t)
@@ -135,7 +135,7 @@ type place struct {
 	offset    int64
 }
 
-func newDrill(t *testing.T, topics map[string]string, forgets, lie bool) *drill {
+func newDrill(t *testing.T, topics map[string]string, forgets, lie bool, compact time.Duration) *drill {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-drill-")
 	if err != nil {
@@ -151,7 +151,7 @@ func newDrill(t *testing.T, topics map[string]string, forgets, lie bool) *drill 
 		settings[k] = v
 	}
 	d := &drill{
-		cfg: childConfig{Listen: "127.0.0.1:0", Data: filepath.Join(dir, "data"), Shadow: filepath.Join(dir, "shadow"), Lie: lie, Topics: settings},
+		cfg: childConfig{Listen: "127.0.0.1:0", Data: filepath.Join(dir, "data"), Shadow: filepath.Join(dir, "shadow"), Lie: lie, Topics: settings, CompactionCheck: compact},
 		log: log, slots: make(chan struct{}, 500), forgets: forgets, committed: -1, ends: map[place]int64{}, plainAcks: map[place]int{},
 		verified: map[string]*[partitions]int64{idempotent: {}, plain: {}},
 	}

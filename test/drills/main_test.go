@@ -26,6 +26,7 @@ type childConfig struct {
 	Listen, Data, Shadow string
 	Lie                  bool // the log files' fsync does nothing
 	Topics               map[string]string
+	CompactionCheck      time.Duration // 0: the broker's own
 }
 
 func TestMain(m *testing.M) {
@@ -53,7 +54,7 @@ func runChild(env string) error {
 		return err
 	}
 	b, err := broker.Start(context.Background(), broker.Config{
-		Listen: c.Listen, DataDir: c.Data, FS: fsys, MaxDisk: -1, TopicDefaults: c.Topics, NumPartitions: partitions,
+		Listen: c.Listen, DataDir: c.Data, FS: fsys, MaxDisk: -1, TopicDefaults: c.Topics, NumPartitions: partitions, CompactionCheck: c.CompactionCheck,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

@@ -702,6 +702,25 @@ func TestCompactWrongOffset(t *testing.T) {
 	abandon(t, l)
 }
 
+// TestCompactFailedLog: a log that failed is left alone until it is opened again.
+func TestCompactFailedLog(t *testing.T) {
+	fs := memfs.New()
+	l := openMem(t, fs, logtest.Config())
+	fill(t, l, 4)
+	if err := l.fail(errors.New("sync failed")); !errors.Is(err, log.ErrStorage) {
+		t.Fatal(err)
+	}
+	before := fs.Clone()
+	done, err := l.Compact(t.Context(), compactOptions(time.UnixMilli(2000)))
+	if err != nil || done != (log.Compacted{}) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if got, want := fs.Names(), before.Names(); !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	abandon(t, l)
+}
+
 func FuzzDecodeCleaned(f *testing.F) {
 	c := cleaned{to: 90, passes: []cleanedPass{{0, 5}, {40, 9}}}
 	f.Add(c.encode())
