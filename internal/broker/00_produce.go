@@ -39,7 +39,7 @@ import (
 //     long it is not read from, and not read from (KIP-219).
 //   - Transactions are not there: a transactional id is INVALID_REQUEST.
 //
-// Version notes: v5 log start offset; v8 error messages (KIP-467); v9
+// Version notes: v5 log start offset; v8 error messages and records (KIP-467); v9
 // flexible; v13 topic ids (KIP-516).
 
 var produceRequests = sync.Pool{New: func() any { return new(producing) }}
@@ -166,6 +166,10 @@ func (b *Broker) produceTarget(p *wire.ProduceRequest, pt *wire.ProduceTopic) (*
 func (b *Broker) produceError(part *part, pp *wire.ProducePartition, err error) {
 	pp.ErrorCode, pp.ErrorMessage = log.KafkaCode(err), err.Error()
 	pp.BaseOffset, pp.LogAppendTime, pp.LogStart = -1, -1, -1
+	var records *log.RecordsError
+	if errors.As(err, &records) {
+		pp.ErrorRecords = records.Records
+	}
 	switch pp.ErrorCode {
 	case kerr.InvalidRecord.Code, kerr.InvalidTimestamp.Code, kerr.InvalidProducerEpoch.Code, kerr.OutOfOrderSequenceNumber.Code:
 		pp.LogStart = part.Offsets().Start // the partition was there and looked at it

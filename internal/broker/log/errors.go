@@ -36,6 +36,25 @@ func (e *OffsetOutOfRangeError) Error() string {
 // Unwrap makes errors.Is(err, ErrOffsetOutOfRange) true.
 func (e *OffsetOutOfRangeError) Unwrap() error { return ErrOffsetOutOfRange }
 
+// RecordsError is an error of single records, for which the whole batch is refused (KIP-467).
+type RecordsError struct {
+	Err     error
+	Records []RecordError
+}
+
+// RecordError says what is wrong with a record.
+type RecordError struct {
+	Index   int32  // in the batch, from 0
+	Message string // "" when it is one of many
+}
+
+func (e *RecordsError) Error() string {
+	return fmt.Sprintf("%v (%d such records)", e.Err, len(e.Records))
+}
+
+// Unwrap gives the error that all of them have.
+func (e *RecordsError) Unwrap() error { return e.Err }
+
 var codes = []struct {
 	err  error
 	code int16

@@ -55,18 +55,17 @@ func transform(batch []byte, in *checked, c *log.TopicConfig) ([]byte, error) {
 		return fail(err)
 	}
 	if c.Compact {
-		keyless := int64(-1)
-		err := o.Each(func(v record.View) bool {
+		keyless, err := faulty(&o, func(v *record.View) string {
 			if v.Key == nil {
-				keyless = v.Offset
+				return "the record has no key, and the topic is compacted"
 			}
-			return keyless < 0
+			return ""
 		})
 		if err != nil {
 			return fail(err)
 		}
-		if keyless >= 0 {
-			return nil, fmt.Errorf("%w: record %d has no key, and the topic is compacted", log.ErrInvalidRecord, keyless)
+		if len(keyless) > 0 {
+			return nil, &log.RecordsError{Err: fmt.Errorf("%w: a record has no key, and the topic is compacted", log.ErrInvalidRecord), Records: keyless}
 		}
 	}
 	if !change {

@@ -297,6 +297,65 @@ func TestValidation(t *testing.T) {
 	}
 }
 
+// TestFaultyRecords: a batch that is refused for single records says which
+// (KIP-467), whether it is compressed or not.
+func TestFaultyRecords(t *testing.T) {
+	ck := newClock()
+	now := ck.ms.Load()
+	var mixed, many []record.Record
+	for i := range 5 {
+		r := record.Record{Timestamp: now, Key: []byte("k"), Value: []byte("v")}
+		if i == 1 || i == 4 {
+			r.Key = nil
+		}
+		if i == 2 {
+			r.Timestamp = now - 5000
+		}
+		mixed = append(mixed, r)
+	}
+	for range maxFaulty + 5 {
+		many = append(many, record.Record{Timestamp: now})
+	}
+	none := record.Header{ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1}
+	plain := record.Append(nil, none, mixed...)
+	compacted := func(c *log.TopicConfig) { c.Compact = true }
+	for _, tt := range []struct {
+		name  string
+		batch []byte
+		set   func(*log.TopicConfig)
+		kind  error
+		want  []int32
+		count int
+	}{
+		{"without a key", plain, compacted, log.ErrInvalidRecord, []int32{1, 4}, 2},
+		{"without a key, compressed", packed(t, plain, record.Gzip), compacted, log.ErrInvalidRecord, []int32{1, 4}, 2},
+		{"too old", plain, func(c *log.TopicConfig) { c.TimestampBeforeMax = time.Second }, log.ErrInvalidTimestamp, []int32{2}, 1},
+		{"too old, compressed", packed(t, plain, record.Zstd), func(c *log.TopicConfig) { c.TimestampBeforeMax = time.Second }, log.ErrInvalidTimestamp, []int32{2}, 1},
+		{"very many", record.Append(nil, none, many...), compacted, log.ErrInvalidRecord, []int32{0, 1, 2}, maxFaulty},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := logtest.Config()
+			cfg.MaxMessageBytes, cfg.SegmentBytes = 1<<20, 1<<21
+			tt.set(&cfg)
+			p := open(t, memfs.New(), cfg, ck)
+			defer closeP(t, p)
+			_, err := p.Append(t.Context(), bytes.Clone(tt.batch), AppendOpts{Acks: 1})
+			var faults *log.RecordsError
+			if !errors.Is(err, tt.kind) || !errors.As(err, &faults) {
+				t.Fatalf("%v: want %v with the records", err, tt.kind)
+			}
+			if len(faults.Records) != tt.count {
+				t.Errorf("%d records are named, want %d", len(faults.Records), tt.count)
+			}
+			for i, f := range faults.Records {
+				if i < len(tt.want) && f.Index != tt.want[i] || (f.Message != "") != (i < maxFaultyText) {
+					t.Errorf("named as number %d: %+v", i, f)
+				}
+			}
+		})
+	}
+}
+
 // packed compresses a batch.
 func packed(t *testing.T, plain []byte, codec record.Codec) []byte {
 	t.Helper()

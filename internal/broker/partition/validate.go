@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/sluice-data/sluice/internal/broker/log"
 	"github.com/sluice-data/sluice/internal/broker/record"
@@ -122,6 +123,46 @@ func recordsError(err error) error {
 	return fmt.Errorf("%w: %w", log.ErrInvalidRecord, err)
 }
 
+// The answer to a batch with faulty records names so many of them, and says of so many what it is.
+const (
+	maxFaulty     = 10_000
+	maxFaultyText = 100
+)
+
+// faulty lists the records that fault, which says what it is, finds something wrong with.
+func faulty(o *record.Opened, fault func(*record.View) string) (list []log.RecordError, err error) {
+	n := int32(0)
+	err = o.Each(func(v record.View) bool {
+		if why := fault(&v); why != "" {
+			if len(list) >= maxFaultyText {
+				why = ""
+			}
+			list = append(list, log.RecordError{Index: n, Message: why})
+		}
+		n++
+		return len(list) < maxFaulty
+	})
+	return list, err
+}
+
+// timesError names the records whose timestamps are outside low to high.
+func timesError(batch []byte, low, high int64, c *log.TopicConfig, cause error) error {
+	o, _, err := record.Open(batch, nil, maxOpened(c))
+	if err != nil {
+		return recordsError(err)
+	}
+	list, err := faulty(&o, func(v *record.View) string {
+		if v.Timestamp == record.NoTimestamp || v.Timestamp >= low && v.Timestamp <= high {
+			return ""
+		}
+		return fmt.Sprintf("the timestamp %d is not between %d and %d", v.Timestamp, low, high)
+	})
+	if err != nil {
+		return recordsError(err)
+	}
+	return &log.RecordsError{Err: cause, Records: list}
+}
+
 // checkTimes applies message.timestamp.type and its limits. low and high are the records' smallest and largest timestamp.
 func checkTimes(h *record.Header, batch []byte, low, high int64, c *log.TopicConfig, now int64) error {
 	if c.TimestampType == log.LogAppendTime {
@@ -130,11 +171,18 @@ func checkTimes(h *record.Header, batch []byte, low, high int64, c *log.TopicCon
 		return nil
 	}
 	if high != record.NoTimestamp {
-		if lim := c.TimestampBeforeMax.Milliseconds(); c.TimestampBeforeMax >= 0 && low != record.NoTimestamp && now-low > lim {
-			return fmt.Errorf("%w: %d is more than %d ms before now (message.timestamp.before.max.ms)", log.ErrInvalidTimestamp, low, lim)
+		least, most := int64(math.MinInt64), int64(math.MaxInt64)
+		if c.TimestampBeforeMax >= 0 {
+			least = now - c.TimestampBeforeMax.Milliseconds()
 		}
-		if lim := c.TimestampAfterMax.Milliseconds(); c.TimestampAfterMax >= 0 && high-now > lim {
-			return fmt.Errorf("%w: %d is more than %d ms after now (message.timestamp.after.max.ms)", log.ErrInvalidTimestamp, high, lim)
+		if c.TimestampAfterMax >= 0 {
+			most = now + c.TimestampAfterMax.Milliseconds()
+		}
+		switch {
+		case low < least && low != record.NoTimestamp:
+			return timesError(batch, least, most, c, fmt.Errorf("%w: %d is more than %d ms before now (message.timestamp.before.max.ms)", log.ErrInvalidTimestamp, low, now-least))
+		case high > most:
+			return timesError(batch, least, most, c, fmt.Errorf("%w: %d is more than %d ms after now (message.timestamp.after.max.ms)", log.ErrInvalidTimestamp, high, most-now))
 		}
 	}
 	// Indexes and retention rely on the header; Kafka sets it right too.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/sluice-data/sluice/internal/broker/log"
 )
 
 // ProduceRequest is a decoded Produce request, versions 3 to 13. All byte
@@ -35,6 +37,7 @@ type ProducePartition struct {
 
 	ErrorCode     int16
 	ErrorMessage  string // "" is sent as null
+	ErrorRecords  []log.RecordError
 	BaseOffset    int64
 	LogAppendTime int64 // -1 with CreateTime
 	LogStart      int64
@@ -110,13 +113,16 @@ func (p *ProduceRequest) AppendResponse(dst []byte) []byte {
 			if v >= 5 {
 				dst = binary.BigEndian.AppendUint64(dst, uint64(pp.LogStart))
 			}
-			if v >= 8 { // KIP-467: errors of single records (we have none) and a message
-				dst = appendArrayLen(dst, 0, flexible)
-				if pp.ErrorMessage == "" {
-					dst = appendNullString(dst, flexible)
-				} else {
-					dst = appendString(dst, pp.ErrorMessage, flexible)
+			if v >= 8 { // KIP-467
+				dst = appendArrayLen(dst, len(pp.ErrorRecords), flexible)
+				for _, e := range pp.ErrorRecords {
+					dst = binary.BigEndian.AppendUint32(dst, uint32(e.Index))
+					dst = appendOptional(dst, e.Message, flexible)
+					if flexible {
+						dst = append(dst, 0)
+					}
 				}
+				dst = appendOptional(dst, pp.ErrorMessage, flexible)
 			}
 			if flexible {
 				dst = append(dst, 0)
@@ -131,4 +137,12 @@ func (p *ProduceRequest) AppendResponse(dst []byte) []byte {
 		dst = append(dst, 0)
 	}
 	return dst
+}
+
+// appendOptional appends a text, null for none.
+func appendOptional(dst []byte, s string, flexible bool) []byte {
+	if s == "" {
+		return appendNullString(dst, flexible)
+	}
+	return appendString(dst, s, flexible)
 }
