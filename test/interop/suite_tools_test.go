@@ -119,6 +119,11 @@ func runTools(t *testing.T, addr string, _ []string) (string, []outcome) {
 		r.says(is(`max.message.bytes=4096`, `cleanup.policy=compact,delete`), "", "configs", "--entity-type", "topics", "--entity-name", topic("b"), "--describe"),
 		r.says(nil, "", "configs", "--entity-type", "topics", "--entity-name", topic("b"), "--alter", "--delete-config", "max.message.bytes"),
 		r.refuses(`(?i)unknown topic config`, "configs", "--entity-type", "topics", "--entity-name", topic("b"), "--alter", "--add-config", "no.such=1"))
+	client := group + "-client"
+	r.test("client quotas", "kafka-configs, of clients",
+		r.says(is(`Completed updating config for client `+client), "", "configs", "--alter", "--entity-type", "clients", "--entity-name", client, "--add-config", "producer_byte_rate=1048576"),
+		r.says(is(`Quota configs for client-id '`+client+`' are producer_byte_rate=1048576`), "", "configs", "--describe", "--entity-type", "clients", "--entity-name", client),
+		r.says(is(`Completed updating config for client `+client), "", "configs", "--alter", "--entity-type", "clients", "--entity-name", client, "--delete-config", "producer_byte_rate"))
 	r.test("topic and broker configs", "kafka-configs, of brokers",
 		r.says(is(`num.partitions`, `log.dirs`), "", "configs", "--entity-type", "brokers", "--entity-name", brokerID(r), "--describe", "--all"),
 		r.says(is(`Completed updating default config`), "", "configs", "--entity-type", "brokers", "--entity-default", "--alter", "--add-config", "log.retention.ms=900000000"),

@@ -166,7 +166,7 @@ type cell struct{ passed, skipped, failed int }
 
 // features are the rows, in this order.
 var features = []string{
-	"metadata, cluster", "topics", "partitions", "topic and broker configs", "delete records", "log directories",
+	"metadata, cluster", "topics", "partitions", "topic and broker configs", "client quotas", "delete records", "log directories",
 	"produce, no compression", "produce, gzip", "produce, snappy", "produce, lz4", "produce, zstd", "idempotent produce", "large messages", "headers, null keys and values",
 	"fetch", "look-up by time", "offset commit and resume",
 	"classic groups", "static members", "cooperative rebalance", "KIP-848 groups", "group administration",

@@ -4,10 +4,10 @@ import sys
 import uuid
 
 import aiokafka
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import MessageSizeTooLargeError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError, for_code
 
 from report import main, test
 
@@ -123,6 +123,51 @@ async def headers():
     assert (m.key, m.value, m.headers, m.timestamp) == (b"k", None, (("a", b"1"), ("n", None)), 1_600_000_000_000), m
 
 
+@test("delete records")
+async def delete_records():
+    topic = await new_topic()
+    tp = TopicPartition(topic, 0)
+    await produce(topic, [b"%d" % i for i in range(10)])
+    r = await admin(lambda c: c.delete_records({tp: RecordsToDelete(before_offset=4)}))
+    assert r == {tp: 4}, r
+    assert [m.offset for m in await read_all(topic, 6)] == list(range(4, 10))
+
+
+@test("fetch")
+async def seek_and_pause():
+    topic = await new_topic(2)
+    tp, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    async with AIOKafkaProducer(bootstrap_servers=ADDR) as p:
+        for i in range(200):
+            await p.send(topic, b"%d" % i, partition=i % 2)
+    async with AIOKafkaConsumer(bootstrap_servers=ADDR, auto_offset_reset="earliest") as c:
+        c.assign([tp, other])
+        c.pause(other)
+        c.seek(tp, 90)
+        c.seek(other, 95)
+        assert [m.offset for m in await read(c, 10)] == list(range(90, 100))
+        c.resume(other)
+        assert [m.offset for m in await read(c, 5)] == list(range(95, 100))
+        c.seek(tp, 1000)  # out of range: it begins anew
+        assert (await read(c, 1))[0].offset == 0
+
+
+@test("compacted topics")
+async def compacted():
+    topic = await new_topic(**{"cleanup.policy": "compact"})
+    async with AIOKafkaProducer(bootstrap_servers=ADDR) as p:
+        for i in range(20):
+            await p.send_and_wait(topic, b"%d" % i, key=b"%d" % (i % 3))
+        await p.send_and_wait(topic, None, key=b"0")
+        try:
+            await p.send_and_wait(topic, b"no key")
+        except KafkaError as e:
+            assert e.errno in (87, -1) or "87" in str(e), repr(e)  # a code that the client does not know
+        else:
+            raise AssertionError("a record without a key was taken")
+    assert {m.key: m.value for m in await read_all(topic, 21)} == {b"0": None, b"1": b"19", b"2": b"17"}
+
+
 @test("look-up by time")
 async def offsets_for_times():
     topic = await new_topic(**KEEP)
@@ -166,6 +211,42 @@ async def group():
                 await asyncio.sleep(0.05)
         groups = await admin(lambda c: c.list_consumer_groups())
         assert (group, "consumer") in [g[:2] for g in groups], groups
+
+
+@test("static members")
+async def static_members():
+    topic, group = await new_topic(2), uuid.uuid4().hex
+    conf = dict(bootstrap_servers=ADDR, group_id=group, auto_offset_reset="earliest", heartbeat_interval_ms=200, session_timeout_ms=60000)
+    moves = []
+
+    class Listener(ConsumerRebalanceListener):
+        async def on_partitions_revoked(self, revoked):
+            moves.append(revoked)
+
+        async def on_partitions_assigned(self, assigned):
+            pass
+
+    async def member(instance, listener=None):
+        c = AIOKafkaConsumer(group_instance_id=instance, **conf)
+        c.subscribe([topic], listener=listener)
+        await c.start()
+        return c
+
+    a = await member("a", Listener())
+    b = await member("b")
+    async with asyncio.timeout(60):
+        while (len(a.assignment()), len(b.assignment())) != (1, 1):
+            await asyncio.sleep(0.05)
+    had = b.assignment()
+    moves.clear()
+    await b.stop()
+    b = await member("b")
+    async with asyncio.timeout(60):
+        while not b.assignment():
+            await asyncio.sleep(0.05)
+    assert b.assignment() == had and not moves, "the return of a static member rebalanced the group"
+    await a.stop()
+    await b.stop()
 
 
 @test("transactions")

@@ -185,6 +185,15 @@ test('group administration', 'list, delete', async () => {
   await admin.deleteGroups([groupId])
   assert(!(await admin.listGroups()).groups.some(g => g.groupId === groupId))
 })
+test('compacted topics', 'keys, deletions, no key', async () => {
+  const topic = await newTopic(1, [{ name: 'cleanup.policy', value: 'compact' }])
+  await produce(topic, Array.from({ length: 20 }, (_, i) => ({ key: String(i % 3), value: String(i) })))
+  await produce(topic, [{ key: '0', value: null }])
+  await failsWith('INVALID_RECORD', () => produce(topic, [{ value: 'no key' }]))
+  const last = {}
+  for (const m of await consume(topic, g => g.length === 21)) last[m.key] = m.value && String(m.value)
+  assert.deepStrictEqual(last, { 0: null, 1: '19', 2: '17' })
+})
 test('transactions', 'commit', async () => {
   const topic = await newTopic()
   const p = new Kafka({ brokers: [process.argv[2]], logLevel: logLevel.NOTHING, retry: { retries: 2 } }).producer({ transactionalId: unique('t'), maxInFlightRequests: 1, idempotent: true })

@@ -199,6 +199,79 @@ func main() {
 		}
 		return nil
 	})
+	report.Test("fetch", "from an offset", func() error {
+		topic, err := newTopic(1)
+		if err != nil {
+			return err
+		}
+		if err := produce(topic, many(100), 0); err != nil {
+			return err
+		}
+		r := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{addr}, Topic: topic, MaxWait: 200 * time.Millisecond})
+		defer r.Close()
+		for _, offset := range []int64{90, 3, kafka.FirstOffset} {
+			if err := r.SetOffset(offset); err != nil {
+				return err
+			}
+			m, err := r.ReadMessage(ctx)
+			if want := max(offset, 0); err == nil && m.Offset != want {
+				err = fmt.Errorf("offset %d, want %d", m.Offset, want)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	report.Test("compacted topics", "keys, deletions, no key", func() error {
+		topic, err := newTopic(1, kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"})
+		if err != nil {
+			return err
+		}
+		var msgs []kafka.Message
+		for i := range 20 {
+			msgs = append(msgs, kafka.Message{Key: fmt.Append(nil, i%3), Value: fmt.Append(nil, i)})
+		}
+		if err := produce(topic, append(msgs, kafka.Message{Key: []byte("0")}), 0); err != nil {
+			return err
+		}
+		var failed kafka.WriteErrors
+		if err := produce(topic, []kafka.Message{{Value: []byte("no key")}}, 0); !errors.Is(err, kafka.InvalidRecord) && (!errors.As(err, &failed) || !errors.Is(failed[0], kafka.InvalidRecord)) {
+			return fmt.Errorf("a message without a key: %v", err)
+		}
+		got, err := read(21, kafka.ReaderConfig{Topic: topic})
+		last := map[string]string{}
+		for _, m := range got {
+			last[string(m.Key)] = string(m.Value)
+		}
+		if err == nil && (last["0"] != "" || last["1"] != "19" || last["2"] != "17") {
+			err = fmt.Errorf("%v", last)
+		}
+		return err
+	})
+	report.Test("client quotas", "AlterClientQuotas, DescribeClientQuotas", func() error {
+		name := report.Topic("client")
+		alter := func(remove bool) error {
+			r, err := client.AlterClientQuotas(ctx, &kafka.AlterClientQuotasRequest{Entries: []kafka.AlterClientQuotaEntry{{
+				Entities: []kafka.AlterClientQuotaEntity{{EntityType: "client-id", EntityName: name}},
+				Ops:      []kafka.AlterClientQuotaOps{{Key: "producer_byte_rate", Value: 500_000, Remove: remove}}}}})
+			if err == nil {
+				err = r.Entries[0].Error
+			}
+			return err
+		}
+		if err := alter(false); err != nil {
+			return err
+		}
+		if err := report.Wait("the quota shows", func() (bool, error) {
+			r, err := client.DescribeClientQuotas(ctx, &kafka.DescribeClientQuotasRequest{
+				Components: []kafka.DescribeClientQuotasRequestComponent{{EntityType: "client-id", MatchType: 0, Match: name}}})
+			return err == nil && len(r.Entries) == 1 && r.Entries[0].Values[0].Value == 500_000, err
+		}); err != nil {
+			return err
+		}
+		return alter(true)
+	})
 	report.Test("group administration", "DeleteGroups", func() error {
 		topic, err := newTopic(1)
 		if err != nil {

@@ -89,9 +89,10 @@ func many(n int) (v []string) {
 
 // member counts what a member of a group gets.
 type member struct {
-	parts atomic.Int32
-	got   atomic.Int32
-	last  atomic.Int64
+	parts    atomic.Int32
+	got      atomic.Int32
+	last     atomic.Int64
+	sessions atomic.Int32
 }
 
 func (m *member) Setup(s sarama.ConsumerGroupSession) error {
@@ -100,6 +101,7 @@ func (m *member) Setup(s sarama.ConsumerGroupSession) error {
 		n += len(p)
 	}
 	m.parts.Store(int32(n))
+	m.sessions.Add(1)
 	return nil
 }
 func (m *member) Cleanup(sarama.ConsumerGroupSession) error { return nil }
@@ -362,6 +364,112 @@ func main() {
 		return shared(func(c *sarama.Config) {
 			c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
 		})
+	})
+	report.Test("static members", "one goes and returns", func() error {
+		topic, err := newTopic(2, nil)
+		if err != nil {
+			return err
+		}
+		enter := func(instance string) (*member, func() error, error) {
+			return join(topic+"-g", topic, func(c *sarama.Config) {
+				c.Consumer.Group.InstanceId, c.Consumer.Group.Session.Timeout = instance, time.Minute
+			})
+		}
+		a, leaveA, err := enter("a")
+		if err != nil {
+			return err
+		}
+		defer leaveA()
+		b, leaveB, err := enter("b")
+		if err != nil {
+			return err
+		}
+		if err := report.Wait("each has one", func() (bool, error) { return a.parts.Load() == 1 && b.parts.Load() == 1, nil }); err != nil {
+			return err
+		}
+		sessions := a.sessions.Load()
+		if err := leaveB(); err != nil {
+			return err
+		}
+		if b, leaveB, err = enter("b"); err != nil {
+			return err
+		}
+		defer leaveB()
+		if err := report.Wait("it is back", func() (bool, error) { return b.parts.Load() == 1, nil }); err != nil {
+			return err
+		}
+		if n := a.sessions.Load(); n != sessions {
+			return fmt.Errorf("the return of a static member rebalanced the group %d times", n-sessions)
+		}
+		return nil
+	})
+	report.Test("fetch", "from an offset, out of range", func() error {
+		topic, err := newTopic(1, nil)
+		if err != nil {
+			return err
+		}
+		if err := produce(topic, many(100)); err != nil {
+			return err
+		}
+		got, err := read(topic, 10, 90)
+		if err == nil && got[0].Offset != 90 {
+			err = fmt.Errorf("first offset %d", got[0].Offset)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := read(topic, 1, 1000); !errors.Is(err, sarama.ErrOffsetOutOfRange) {
+			return fmt.Errorf("beyond the end: %v", err)
+		}
+		return nil
+	})
+	report.Test("compacted topics", "keys, deletions, no key", func() error {
+		topic, err := newTopic(1, map[string]string{"cleanup.policy": "compact"})
+		if err != nil {
+			return err
+		}
+		p, err := sarama.NewSyncProducer(addr, config())
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		for i := range 21 {
+			m := &sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(fmt.Sprint(i % 3)), Value: sarama.StringEncoder(fmt.Sprint(i))}
+			if i == 20 {
+				m.Key, m.Value = sarama.StringEncoder("0"), nil
+			}
+			if _, _, err := p.SendMessage(m); err != nil {
+				return err
+			}
+		}
+		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("no key")}); !errors.Is(err, sarama.ErrInvalidRecord) {
+			return fmt.Errorf("a message without a key: %v", err)
+		}
+		got, err := read(topic, 21, sarama.OffsetOldest)
+		last := map[string]string{}
+		for _, m := range got {
+			last[string(m.Key)] = string(m.Value)
+		}
+		if err == nil && (last["0"] != "" || last["1"] != "19" || last["2"] != "17") {
+			err = fmt.Errorf("%v", last)
+		}
+		return err
+	})
+	report.Test("client quotas", "AlterClientQuotas, DescribeClientQuotas", func() error {
+		who := []sarama.QuotaEntityComponent{{EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchExact, Name: report.Topic("client")}}
+		filter := []sarama.QuotaFilterComponent{{EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchExact, Match: who[0].Name}}
+		op := sarama.ClientQuotasOp{Key: "consumer_byte_rate", Value: 1 << 20}
+		if err := admin.AlterClientQuotas(who, op, false); err != nil {
+			return err
+		}
+		if err := report.Wait("the quota shows", func() (bool, error) {
+			q, err := admin.DescribeClientQuotas(filter, true)
+			return err == nil && len(q) == 1 && q[0].Values[op.Key] == op.Value, err
+		}); err != nil {
+			return err
+		}
+		op.Remove = true
+		return admin.AlterClientQuotas(who, op, false)
 	})
 	report.Test("offset commit and resume", "offsets of a group", func() error {
 		topic, err := newTopic(1, nil)
