@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The figures of a run. A row has those that apply.
@@ -148,8 +150,36 @@ func (b *brokerBench) stopAll() (err error) {
 // spent is what a piece of work took.
 type spent struct{ wall, cpu float64 }
 
+// settle has what the run before wrote written out, whoever wrote it, and waits until the machine has nothing else to do.
+// The system would do it at any time later, at the cost of the broker that happens to run then.
+func (b *brokerBench) settle() error {
+	if b.smoke {
+		return nil
+	}
+	unix.Sync()
+	const look, longest = 500 * time.Millisecond, 20 * time.Second
+	for began := time.Now(); time.Since(began) < longest; {
+		busy0, err := busyOf()
+		if err != nil {
+			return err
+		}
+		time.Sleep(look)
+		busy1, err := busyOf()
+		if err != nil {
+			return err
+		}
+		if (busy1 - busy0).Seconds() < 0.08*look.Seconds() {
+			return nil
+		}
+	}
+	return nil // what else goes on is printed with the run
+}
+
 // measured runs f and reads the broker's clocks around it.
 func (b *brokerBench) measured(bp *brokerProcess, f func() error) (spent, error) {
+	if err := b.settle(); err != nil {
+		return spent{}, err
+	}
 	busy0, err := busyOf()
 	if err != nil {
 		return spent{}, err
