@@ -3,6 +3,7 @@
 package standard
 
 import (
+	_ "github.com/sluice-data/sluice/internal/channel/file"
 	_ "github.com/sluice-data/sluice/internal/channel/memory"
 	_ "github.com/sluice-data/sluice/internal/interceptor/collectday"
 	_ "github.com/sluice-data/sluice/internal/interceptor/host"

@@ -30,7 +30,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.source.avroLegacy.AvroLegacySource
 		- org.apache.flume.source.thriftLegacy.ThriftLegacySource`,
 	component.KindChannel: `
-		file org.apache.flume.channel.file.FileChannel
 		spillablememory org.apache.flume.channel.SpillableMemoryChannel
 		jdbc org.apache.flume.channel.jdbc.JdbcChannel
 		- org.apache.flume.channel.kafka.KafkaChannel

@@ -131,10 +131,21 @@ func (s *scanner) judge(path string, pos, n int64, bad error, fr Framing) (ScanR
 	case err != nil:
 		return res, fmt.Errorf("scan %s: %w", path, err)
 	case at >= 0:
-		return res, &CorruptionError{Path: path, Offset: pos, Err: fmt.Errorf("%w (valid records follow at byte %d)", bad, at)}
+		return res, &CorruptionError{Path: path, Offset: pos, Next: at, Err: fmt.Errorf("%w (valid records follow at byte %d)", bad, at)}
 	}
 	res.Unwritten = errors.Is(bad, io.ErrUnexpectedEOF)
 	return res, nil
+}
+
+// Resume returns the position of the first frame at or behind from that fr takes for one of its log (After), or -1 if
+// there is none before size.
+func Resume(r io.ReaderAt, from, size int64, fr Framing) (int64, error) {
+	s := scanner{r: r, size: size}
+	at, err := s.resync(from, fr)
+	if errors.Is(err, errBudget) {
+		return -1, nil
+	}
+	return at, err
 }
 
 type scanner struct {

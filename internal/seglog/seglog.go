@@ -26,7 +26,9 @@ import (
 type CorruptionError struct {
 	Path   string
 	Offset int64 // position in the file
-	Err    error
+	// Next is where valid records go on, if Scan found that out; else 0.
+	Next int64
+	Err  error
 }
 
 func (e *CorruptionError) Error() string {
