@@ -1,4 +1,5 @@
-// Package drills kills a broker again and again and accounts for everything that it had acknowledged.
+// Package drills kills a broker, and a process with a file channel, again and again and accounts for everything that they
+// had acknowledged.
 package drills
 
 import (
@@ -30,12 +31,14 @@ type childConfig struct {
 }
 
 func TestMain(m *testing.M) {
-	if s := os.Getenv(childEnv); s != "" {
-		if err := runChild(s); err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
+	for name, child := range map[string]func(string) error{childEnv: runChild, channelEnv: runChannelChild} {
+		if s := os.Getenv(name); s != "" {
+			if err := child(s); err != nil {
+				fmt.Println("error:", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	os.Exit(m.Run())
 }

@@ -535,7 +535,7 @@ func (r *running) due() bool {
 
 // maintain writes checkpoints and, if nobody else does, syncs.
 func (r *running) maintain(ctx context.Context) {
-	every := time.NewTicker(max(r.c.cfg.CheckpointEvery, time.Second))
+	every := time.NewTicker(r.c.cfg.CheckpointEvery)
 	defer every.Stop()
 	var sync <-chan time.Time
 	if r.wal.lazy {

@@ -125,7 +125,7 @@ func (c *config) NewChannel(env component.Env) (component.Channel, error) {
 	cfg := Config{
 		Capacity: c.capacity, TransactionCapacity: c.txCapacity, KeepAlive: c.keepAlive,
 		MaxFileSize: min(c.maxFile, defaultMaxFile), MinFree: max(c.minFree, leastMinFree),
-		CheckpointEvery: c.interval, NoCheckpointOnClose: !c.onClose, Env: env,
+		CheckpointEvery: max(c.interval, time.Second), NoCheckpointOnClose: !c.onClose, Env: env,
 	}
 	if !c.syncEach {
 		cfg.SyncEvery = c.syncEvery
