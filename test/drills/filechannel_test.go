@@ -45,7 +45,7 @@ type channelConfig struct {
 const (
 	putters       = 3
 	takers        = 2
-	channelEvents = 20_000
+	channelEvents = 60_000
 )
 
 func runChannelChild(env string) error {
@@ -398,6 +398,15 @@ func (d *channelDrill) round(t *testing.T) (waiting int, unsynced int64, err err
 	return waiting, unsynced, err
 }
 
+// channelRounds is two hundred where the broker's drill has fifty: these are short.
+func channelRounds(t *testing.T) int {
+	n := rounds(t)
+	if os.Getenv("SLUICE_DRILL_ROUNDS") != "" {
+		n *= 4
+	}
+	return n
+}
+
 // TestFileChannelKill9 kills a process with a file channel at random moments, while three sources put and two sinks take,
 // commit and roll back; what was not synced at the kill is forgotten, too.
 func TestFileChannelKill9(t *testing.T) {
@@ -411,16 +420,13 @@ func TestFileChannelKill9(t *testing.T) {
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			n := rounds(t)
-			if os.Getenv("SLUICE_DRILL_ROUNDS") != "" {
-				n *= 4 // two hundred where the broker's drill has fifty
-			}
+			n := channelRounds(t)
 			counted, tries, doubled := 0, 0, 0
 			var waited, forgotten int64
 			for counted < n {
 				d := newChannelDrill(t, p.forgets, false, p.every)
 				for range 20 {
-					if tries++; tries > 3*n+5 {
+					if tries++; tries > 5*n+10 {
 						t.Fatalf("only %d of %d rounds counted", counted, tries)
 					}
 					waiting, unsynced, err := d.round(t)
