@@ -109,7 +109,7 @@ func TestFlumeNG(t *testing.T) {
 	if code, stdout, _ = runWith(t, "flume-ng", "version"); code != 0 || !strings.Contains(stdout, "Flume 1.11.0") {
 		t.Errorf("version: %d %s", code, stdout)
 	}
-	for _, args := range [][]string{{"flume-ng"}, {"flume-ng", "avro-client"}, {"flume-ng", "nonsense"}, {"flume-ng", "agent", "-n", "a"},
+	for _, args := range [][]string{{"flume-ng"}, {"flume-ng", "avro-client"}, {"flume-ng", "nonsense"}, {"flume-ng", "agent", "-n", "a"}, {"flume-ng", "tool"}, {"flume-ng", "tool", "fcintegritytool"},
 		{"flume-ng", "agent", "-n", "a", "-z", "zk:2181"}, {"flume-ng", "agent", "-n", "a", "-f", file, "-Dflume.monitoring.type=ganglia"},
 		{"flume-ng", "agent", "-n", "a", "-f", file + ".missing"}, {"flume-ng", "agent", "-n", "a", "-u", "http://127.0.0.1/x"}} {
 		if code, _, stderr := runWith(t, args...); code != ExitUsage || stderr == "" {

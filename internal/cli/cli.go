@@ -35,7 +35,8 @@ type root struct {
 	Consume    consumeCmd    `cmd:"" help:"Show a topic's records."`
 	Groups     groupsCmd     `cmd:"" help:"List, describe and delete consumer groups; reset their offsets."`
 	Configs    configsCmd    `cmd:"" help:"Show and change settings of topics, brokers and groups."`
-	Dump       dumpCmd       `cmd:"" help:"Show or verify the files of partitions."`
+	Dump       dumpCmd       `cmd:"" help:"Show or verify the files of partitions and of file channels."`
+	Repair     repairCmd     `cmd:"" help:"Make a file channel start that refuses to."`
 	Check      checkCmd      `cmd:"" help:"Validate agent files without starting anything."`
 	Components componentsCmd `cmd:"" help:"List component types and their properties."`
 	Sim        simCmd        `cmd:"" help:"Write the smart-car logs of the pilot."`

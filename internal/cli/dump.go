@@ -13,10 +13,11 @@ import (
 	"strings"
 
 	"github.com/sluice-data/sluice/internal/broker/dump"
+	"github.com/sluice-data/sluice/internal/channel/file"
 )
 
 type dumpCmd struct {
-	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files of a partition (.log, .index, .timeindex, .snapshot, log-state, leader-epoch-checkpoint), or directories: of a partition, or a broker's whole data directory."`
+	Paths    []string `arg:"" name:"path" type:"existingpath" help:"Files of a partition (.log, .index, .timeindex, .snapshot, log-state, leader-epoch-checkpoint), or directories: of a partition, or a broker's whole data directory. Of a file channel: segments (.events), checkpoints (sluice-checkpoint), or its directories."`
 	Deep     bool     `help:"Show every record's offset, time, sizes and header names."`
 	Data     bool     `name:"print-data-log" help:"Show every record with key and value."`
 	Offsets  bool     `name:"offsets-decoder" help:"Show the records of __consumer_offsets decoded."`
@@ -29,7 +30,7 @@ type dumpCmd struct {
 }
 
 func (c *dumpCmd) Help() string {
-	return "Reads the files only, so the broker may run or not. Apache Kafka's segments and indexes can be read, too.\nExit code 1 if something is damaged; the standard error names file, position and offset."
+	return "Reads the files only, so the broker or the agent may run or not. Apache Kafka's segments and indexes can be read, too.\nExit code 1 if something is damaged; the standard error names file, position and offset."
 }
 
 func (c *dumpCmd) Run(env *Env) error {
@@ -85,7 +86,7 @@ func (c *dumpCmd) files() ([]string, error) {
 			return nil, fmt.Errorf("dump: %w", err)
 		}
 		if len(files) == found {
-			return nil, fmt.Errorf("dump %s: there are no files of a partition in it: want DIR/logs/TOPIC-N or the broker's data directory", p)
+			return nil, fmt.Errorf("dump %s: there are no files of a partition or of a file channel in it: want DIR/logs/TOPIC-N or the broker's data directory, or a channel's checkpointDir or dataDirs", p)
 		}
 	}
 	return files, nil
@@ -99,12 +100,12 @@ const (
 // fileKind is the ending or name that says what a file is; "" for others.
 func fileKind(path string) string {
 	name := filepath.Base(path)
-	if name == stateFile || name == epochsFile {
+	if name == stateFile || name == epochsFile || name == file.CheckpointName {
 		return name
 	}
 	ext := filepath.Ext(name)
 	switch ext {
-	case ".log", ".index", ".timeindex", ".snapshot":
+	case ".log", ".index", ".timeindex", ".snapshot", file.SegmentExt:
 		if _, err := strconv.ParseInt(strings.TrimSuffix(name, ext), 10, 64); err == nil {
 			return ext
 		}
@@ -158,6 +159,10 @@ func (d *dumper) file(path string) error {
 		err = d.index(path, kind == ".timeindex")
 	case ".snapshot":
 		err = d.snapshot(path)
+	case file.SegmentExt:
+		err = d.channelSegment(path)
+	case file.CheckpointName:
+		err = d.channelCheckpoint(path)
 	default:
 		err = d.text(path, kind)
 	}

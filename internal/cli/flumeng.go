@@ -9,7 +9,7 @@ import (
 // flumeNG answers to the name flume-ng with Flume's own command line.
 func flumeNG(env *Env, args []string) error {
 	if len(args) == 0 {
-		return usageError(errors.New("flume-ng: no command (agent, version)"))
+		return usageError(errors.New("flume-ng: no command (agent, tool, version)"))
 	}
 	switch cmd := args[0]; cmd {
 	case "agent", "node":
@@ -19,10 +19,15 @@ func flumeNG(env *Env, args []string) error {
 		return err
 	case "help", "--help", "-h":
 		return run(env, []string{"agent", "--help"})
-	case "avro-client", "tool":
+	case "tool":
+		if len(args) < 2 || !strings.EqualFold(args[1], "fcintegritytool") {
+			return usageError(errors.New("flume-ng tool: the only one is fcintegritytool"))
+		}
+		return fcIntegrityTool(env, args[2:])
+	case "avro-client":
 		return usageError(fmt.Errorf("flume-ng %s is not there yet", cmd))
 	default:
-		return usageError(fmt.Errorf("flume-ng: unknown command %q (agent, version)", cmd))
+		return usageError(fmt.Errorf("flume-ng: unknown command %q (agent, tool, version)", cmd))
 	}
 }
 

@@ -123,7 +123,7 @@ a1.sources.r1.interceptors.i1.type = static
 a1.sources.r1.interceptors.i1.key = Schlüssel
 a1.sources.r1.interceptors.i1.value = Wert, größer
 a1.sinks.k0.type = null
-a1.sinks.k0.batchSize = 37
+a1.sinks.k0.batchSize = 5
 a1.sinks.k0.channel = c1
 `, spool)
 	nobody := freePort(t)

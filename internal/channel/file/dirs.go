@@ -180,9 +180,13 @@ func clean(fsys vfs.FS, dir string) error {
 	return nil
 }
 
+func damagedName(segment string, from int64) string {
+	return fmt.Sprintf("%s.%d%s", segment, from, damagedExt)
+}
+
 // keepDamaged copies bytes of a segment into a file beside it, once, and returns its name.
 func keepDamaged(fsys vfs.FS, seg *segment, from, to int64) (string, error) {
-	name := fmt.Sprintf("%s.%d%s", seg.file.Path(), from, damagedExt)
+	name := damagedName(seg.file.Path(), from)
 	f, err := fsys.Open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
 		return name, nil

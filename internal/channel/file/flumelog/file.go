@@ -1,5 +1,5 @@
 // Package flumelog reads the files of Apache Flume's file channel, versions 1.4 to 1.11 (format 3): the log files with their
-// .meta, and the checkpoint with its queue and the transactions that were open. It writes nothing.
+// .meta, and the checkpoint with its queue and the transactions that were open. Only MarkNoop writes.
 package flumelog
 
 import (
@@ -304,4 +304,27 @@ func (l *File) corrupt(pos int64, err error) error {
 		return &CorruptError{l.Path, pos, io.ErrUnexpectedEOF}
 	}
 	return fmt.Errorf("read %s at byte %d: %w", l.Path, pos, err)
+}
+
+// MarkNoop marks the record at a position of a log file, so that Flume passes over it.
+func MarkNoop(path string, pos int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	var op [1]byte
+	_, err = f.ReadAt(op[:], pos)
+	if err == nil && op[0] != opRecord && op[0] != opNoop {
+		err = fmt.Errorf("there is no record but the byte %02x", op[0])
+	}
+	if err == nil {
+		_, err = f.WriteAt([]byte{opNoop}, pos)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("mark the record at byte %d of %s: %w", pos, path, err)
+	}
+	return nil
 }
