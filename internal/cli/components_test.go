@@ -20,7 +20,7 @@ func TestComponents(t *testing.T) {
 		code int
 		want []string // in the output, or in the error
 	}{
-		{nil, 0, []string{"channel\n  memory", "selector\n", "sink\n", "  file_roll "}},
+		{nil, 0, []string{"channel\n  file ", "\n  memory", "selector\n", "sink\n", "  file_roll "}},
 		{[]string{"sink"}, 0, []string{"sink\n", "  null "}},
 		{[]string{"memory"}, 0, []string{"channel memory:", "type = memory | org.apache.flume.channel.MemoryChannel", "  transactionCapacity  ", "  capacity "}},
 		{[]string{"org.apache.flume.channel.memorychannel"}, 0, []string{"channel memory:"}},

@@ -72,7 +72,7 @@ func (c *config) Fields() []component.Field {
 			Describe("The longest time between two checkpoints, if anything has changed; less than 1000 counts as 1000. After 128 MiB written or read there is one in any case."),
 		component.Int64("maxFileSize", &c.maxFile, defaultMaxFile).AsType("bytes").In("bytes").Min(4096).
 			Describe("How large a file gets, at most the default. A batch must fit into a file. Space is given back by whole files, the oldest first."),
-		component.Int64("minimumRequiredSpace", &c.minFree, 500<<20).AsType("bytes").In("bytes").Min(0).
+		component.Int64("minimumRequiredSpace", &c.minFree, 500<<20).AsType("bytes").In("bytes").
 			Describe("Puts are refused when less than this is free on every disk of dataDirs; takes go on. Less than 1048576 counts as 1048576."),
 		component.Bool("checkpointOnClose", &c.onClose, true).
 			Describe("Write a checkpoint when the channel stops."),

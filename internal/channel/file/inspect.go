@@ -234,7 +234,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 	if id == (channelID{}) {
 		return 0, errors.New("no file has a header that can be read: the channel's id is not known")
 	}
-	prev := int64(-1)
+	prev, gap := int64(-1), false
 	for i, s := range segs {
 		name := s.file.Path()
 		if herr := bad[s]; herr != nil {
@@ -258,6 +258,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 			do(func() error { return rewriteHeader(s, true) }, "%s: the header is made anew (%v)", name, herr)
 		} else if i > 0 && s.prev != prev {
 			missing := s.prev
+			gap = true
 			s.prev = prev
 			do(func() error { return rewriteHeader(s, false) }, "%s: file number %d before it is missing, and is no longer waited for; its events are lost", name, missing)
 		}
@@ -281,6 +282,8 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 			cerr = errors.New("it is another channel's")
 		case c.segment > prev:
 			cerr = fmt.Errorf("it knows file number %d, which is missing; its events are lost", c.segment)
+		case gap:
+			cerr = errors.New("it counts the events of files that are missing")
 		}
 		if cerr != nil {
 			do(func() error { return fsys.Rename(path, path+damagedExt) }, "%s: %v: set aside as %s; the next start reads the whole log", path, cerr, filepath.Base(path+damagedExt))
