@@ -29,6 +29,7 @@ type agent interface {
 type process interface {
 	PID() int
 	Alive() bool
+	Kill() error // kill -9
 	Stop() error
 	Log() string // the end of what it printed, for error messages
 }
@@ -70,6 +71,16 @@ func (p *flumeProcess) Log() string { return tailOf(filepath.Join(p.home, "log")
 func (p *flumeProcess) Alive() bool {
 	_, err := cpuOf(p.pid)
 	return err == nil
+}
+
+func (p *flumeProcess) Kill() error {
+	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill flume: %w", err)
+	}
+	for p.Alive() {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
 }
 
 func (p *flumeProcess) Stop() error {
@@ -118,6 +129,14 @@ func (p *sluiceProcess) Alive() bool {
 	default:
 		return true
 	}
+}
+
+func (p *sluiceProcess) Kill() error {
+	if err := p.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill sluice: %w", err)
+	}
+	<-p.done
+	return nil
 }
 
 func (p *sluiceProcess) Stop() error {

@@ -133,7 +133,7 @@ func TestConf(t *testing.T) {
 			t.Errorf("%s: broker or topic is missing:\n%s", w.Name, c)
 		}
 		for ch := range w.takes(corpus{}) {
-			if ch = strings.TrimPrefix(ch, "CHANNEL."); !strings.Contains(c, "a1.channels."+ch+".type = memory\n") {
+			if ch = strings.TrimPrefix(ch, "CHANNEL."); !strings.Contains(c, "a1.channels."+ch+".type = "+map[bool]string{false: "memory", true: "file"}[w.file]+"\n") {
 				t.Errorf("%s: channel %s is awaited but not configured:\n%s", w.Name, ch, c)
 			}
 		}

@@ -34,7 +34,7 @@ func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (in
 	if !w.kafka {
 		spool := filepath.Join(dir, "spool")
 		return input{
-			place: place{Spool: spool},
+			place: place{Spool: spool, Channel: filepath.Join(dir, "channel")},
 			// A hard link: the file appears at once and whole, and the corpus
 			// outlives the agent's deleting it.
 			release: func() error {

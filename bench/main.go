@@ -112,6 +112,7 @@ func start(ctx context.Context) error {
 	if len(r.Summary) > 0 {
 		r.table(os.Stdout)
 	}
+	backlogTable(os.Stdout, r.Backlog)
 	if o.jsonFile != "" {
 		if err := r.writeJSON(o.jsonFile); err != nil {
 			return err
@@ -213,6 +214,12 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 		rep.Summary = append(rep.Summary, summarise(w, rep.Runs))
 		if err := os.RemoveAll(data); err != nil {
 			return rep, fmt.Errorf("remove corpus: %w", err)
+		}
+	}
+	if o.only.MatchString(backlogName) {
+		ran++
+		if rep.Backlog, err = b.backlogs(ctx, turn, o); err != nil {
+			return rep, err
 		}
 	}
 	if slices.ContainsFunc(brokerRows(), func(w brokerRow) bool { return o.only.MatchString(w.Name) }) {

@@ -21,6 +21,8 @@ type report struct {
 	Runs    []run     `json:"runs"`
 	Summary []summary `json:"summary"`
 
+	Backlog []backlogRun `json:"backlog,omitempty"`
+
 	Broker *brokerReport `json:"broker,omitempty"`
 }
 
@@ -104,6 +106,7 @@ func (r report) missed() []string {
 			m = append(m, fmt.Sprintf("%s: %.1f times Flume's events per CPU second, promised are %.0f", s.Workload, s.PerCPU, s.Target))
 		}
 	}
+	m = append(m, missedBacklog(r.Backlog)...)
 	if r.Broker != nil {
 		for _, p := range r.Broker.promises() {
 			if !p.Kept {

@@ -16,6 +16,7 @@ type workload struct {
 	corpus corpusFunc
 	all    bool // there is no filter: every line passes
 	kafka  bool // exec → memory → Kafka sink instead of spooldir → … → null
+	file   bool // a file channel instead of the memory channel
 
 	interceptors string // agent file lines of source r1
 	channels     int    // channels and null sinks; 0 means 1
@@ -101,6 +102,10 @@ func workloads() []workload {
 			Name: "kafka", What: `exec → memory → Kafka sink against Apache Kafka`, Target: 7,
 			Lines: 2 * million, corpus: driverLog, all: true, kafka: true,
 		},
+		{
+			Name: "file-channel", What: `spooldir → file channel, synced for each put and each take → null`, Target: 15,
+			Lines: million, corpus: statusDay, all: true, file: true,
+		},
 	}
 }
 
@@ -110,6 +115,7 @@ type place struct {
 	Command string // of the exec source
 	Broker  string
 	Topic   string
+	Channel string // directory for the files of a file channel
 }
 
 // conf is the agent file. The sizes are those of the pilot's own file, and the
@@ -133,7 +139,12 @@ func (w workload) conf(p place) string {
 	b.WriteString("a1.sources.r1.batchSize = 1000\n")
 	b.WriteString(w.interceptors)
 	for i := 1; i <= n; i++ {
-		fmt.Fprintf(&b, "a1.channels.c%d.type = memory\na1.channels.c%[1]d.capacity = 100000\na1.channels.c%[1]d.transactionCapacity = 10000\n", i)
+		kind := "memory"
+		if w.file {
+			kind = "file"
+			fmt.Fprintf(&b, "a1.channels.c%d.checkpointDir = %s/checkpoint\na1.channels.c%[1]d.dataDirs = %[2]s/data\n", i, p.Channel)
+		}
+		fmt.Fprintf(&b, "a1.channels.c%d.type = %s\na1.channels.c%[1]d.capacity = 100000\na1.channels.c%[1]d.transactionCapacity = 10000\n", i, kind)
 		fmt.Fprintf(&b, "a1.sinks.k%d.channel = c%[1]d\na1.sinks.k%[1]d.batchSize = 1000\n", i)
 		if w.kafka {
 			fmt.Fprintf(&b, "a1.sinks.k%d.type = org.apache.flume.sink.kafka.KafkaSink\na1.sinks.k%[1]d.topic = %[2]s\na1.sinks.k%[1]d.brokerList = %[3]s\na1.sinks.k%[1]d.requiredAcks = 1\n", i, p.Topic, p.Broker)
