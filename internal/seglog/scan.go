@@ -137,11 +137,13 @@ func (s *scanner) judge(path string, pos, n int64, bad error, fr Framing) (ScanR
 	return res, nil
 }
 
-// Resume returns the position of the first frame at or behind from that fr takes for one of its log (After), or -1 if
-// there is none before size.
-func Resume(r io.ReaderAt, from, size int64, fr Framing) (int64, error) {
+// Resume returns where valid frames go on behind the bytes at pos, which are none, or -1 if there are none before size.
+func Resume(r io.ReaderAt, pos, size int64, fr Framing) (int64, error) {
+	if size-pos < int64(fr.HeaderSize()) {
+		return -1, nil
+	}
 	s := scanner{r: r, size: size}
-	at, err := s.resync(from, fr)
+	at, err := s.behind(pos, fr)
 	if errors.Is(err, errBudget) {
 		return -1, nil
 	}

@@ -46,7 +46,26 @@ const (
 	putters       = 3
 	takers        = 2
 	channelEvents = 60_000
+	someEvents    = 8_000 // below it nothing is taken
 )
+
+// slowSync takes a disk's time for a sync, so that there is something un-synced at most moments.
+type slowSync struct{ vfs.FS }
+
+func (s slowSync) Open(name string, flag int) (vfs.File, error) {
+	f, err := s.FS.Open(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	return slowFile{f}, nil
+}
+
+type slowFile struct{ vfs.File }
+
+func (f slowFile) Sync() error {
+	time.Sleep(time.Millisecond)
+	return f.File.Sync()
+}
 
 func runChannelChild(env string) error {
 	var c channelConfig
@@ -63,7 +82,7 @@ func runChannelChild(env string) error {
 		if err != nil {
 			return err
 		}
-		fsys = f
+		fsys = slowSync{f}
 	}
 	ch := file.New(file.Config{
 		CheckpointDir: filepath.Join(c.Dir, "checkpoint"), DataDirs: []string{filepath.Join(c.Dir, "data1"), filepath.Join(c.Dir, "data2")},
@@ -157,7 +176,9 @@ func takeForEver(ctx context.Context, ch component.Channel, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	tk := ch.NewTaker()
 	for {
-		time.Sleep(time.Duration(rng.IntN(2)) * time.Millisecond) // the channel must not be empty when the kill comes
+		for ch.Stats().Size < someEvents { // the channel must not be empty when the kill comes
+			time.Sleep(time.Millisecond)
+		}
 		l, err := tk.Take(ctx, 1+rng.IntN(700))
 		if err != nil {
 			fmt.Println("failed", err)

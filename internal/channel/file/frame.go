@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/seglog"
 )
 
 // What a segment consists of. docs/file-channel.md has the format byte by byte.
@@ -297,6 +298,24 @@ func (f *framing) Accept(pos int64, frame []byte) error {
 		f.event += int64(h.count)
 	}
 	return nil
+}
+
+// Ends implements seglog.Framing: the CRC covers everything but itself and the length.
+func (f *framing) Ends(head []byte) seglog.Ends {
+	h, err := parseHeader(head)
+	if err != nil || h.seq != f.seq && !(f.gap && h.seq > f.seq) {
+		return nil
+	}
+	return &ends{sum: ^crc32.Checksum(head[8:frameHead], castagnoli), want: binary.BigEndian.Uint32(head[4:])}
+}
+
+// ends finds where a frame can end whose length is in doubt.
+type ends struct{ sum, want uint32 }
+
+func (e *ends) Ends(b byte) bool {
+	whole := ^e.sum == e.want
+	e.sum = castagnoli[byte(e.sum)^b] ^ e.sum>>8
+	return whole
 }
 
 func (f *framing) After(frame []byte) bool {

@@ -122,8 +122,8 @@ func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment
 			continue
 		case err != nil:
 			return out, err
-		case res.Torn != nil:
-			damage(res.End, size, true, res.Torn)
+		case res.End < size:
+			damage(res.End, size, true, cmp.Or(res.Torn, errZeros))
 		}
 		break
 	}
@@ -238,7 +238,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 	for i, s := range segs {
 		name := s.file.Path()
 		if herr := bad[s]; herr != nil {
-			at, rerr := seglog.Resume(s.file, 1, s.file.Size(), &framing{seq: s.seq})
+			at, rerr := seglog.Resume(s.file, 0, s.file.Size(), &framing{seq: s.seq, gap: true})
 			if rerr != nil {
 				return repaired, rerr
 			}

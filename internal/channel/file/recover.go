@@ -200,7 +200,7 @@ func (rec *recovery) readHeader(s *segment, last bool) (gone bool, err error) {
 	}
 	// The header was synced before anything else was written: without a good frame behind it this is the beginning of a
 	// file that came to nothing.
-	at, err := seglog.Resume(s.file, 1, s.file.Size(), &framing{seq: s.seq})
+	at, err := seglog.Resume(s.file, 0, s.file.Size(), &framing{seq: s.seq, gap: true})
 	if err != nil {
 		return false, fmt.Errorf("look for frames in %s: %w", s.file.Path(), err)
 	}
@@ -414,13 +414,13 @@ func (rec *recovery) scan(ctx context.Context, s *segment, from int64, fr *frami
 			}
 		case err != nil:
 			return 0, err
-		case res.Torn != nil && last:
-			rec.c.log.Warn("the end of a write that did not come to its end is cut off", "file", s.file.Path(), "at", res.End, "bytes", size-res.End, "err", res.Torn)
+		case res.End < size && last:
+			rec.c.log.Warn("the end of a write that did not come to its end is cut off", "file", s.file.Path(), "at", res.End, "bytes", size-res.End, "err", cmp.Or(res.Torn, errZeros))
 			if err := s.file.Truncate(res.End); err != nil {
 				return 0, err
 			}
-		case res.Torn != nil:
-			if err := rec.damage(s, res.End, size, res.Torn); err != nil {
+		case res.End < size:
+			if err := rec.damage(s, res.End, size, cmp.Or(res.Torn, errZeros)); err != nil {
 				return 0, err
 			}
 		}
@@ -428,6 +428,8 @@ func (rec *recovery) scan(ctx context.Context, s *segment, from int64, fr *frami
 		return s.file.Size() - began, nil
 	}
 }
+
+var errZeros = errors.New("nothing but zeros follows")
 
 // end syncs what was found (a killed process may not have) and begins a segment of its own for this run: behind what
 // one run left un-synced, the next must not write anything that counts.

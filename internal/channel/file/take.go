@@ -244,7 +244,7 @@ func (r *running) forget(lost int64) {
 
 // setAside copies the damaged bytes that begin at pos into a file of their own, and returns where good frames go on.
 func (r *running) setAside(seg *segment, pos, limit int64, cause error) (int64, error) {
-	next, err := seglog.Resume(seg.file, pos+1, limit, &framing{seq: seg.seq})
+	next, err := seglog.Resume(seg.file, pos, limit, &framing{seq: seg.seq, gap: true})
 	if err != nil {
 		return 0, fmt.Errorf("look for good frames in %s behind byte %d: %w", seg.file.Path(), pos, err)
 	}
