@@ -204,7 +204,7 @@ func fcIntegrityTool(env *Env, args []string) error {
 			}
 			for d := range strings.SplitSeq(value, ",") {
 				if st, err := os.Stat(d); err != nil || !st.IsDir() {
-					return fmt.Errorf("Data directory, %s does not exist.", d) // as Flume's tool has it
+					return fmt.Errorf("data directory %s does not exist", d)
 				}
 				dirs = append(dirs, d)
 			}

@@ -232,8 +232,7 @@ type channelDrill struct {
 	cfg     channelConfig
 	log     *os.File
 	state   map[ident]standing
-	next    []int // by putter
-	doubled int   // events whose take was committed without an answer, and which came again
+	doubled int // events whose take was committed without an answer, and which came again
 }
 
 func newChannelDrill(t *testing.T, forgets, lie bool, every time.Duration) *channelDrill {

@@ -105,6 +105,7 @@ type running struct {
 	done  sync.WaitGroup
 	kick  chan struct{} // one token: a checkpoint is due
 	full  atomic.Bool   // the last put found no space
+	broke sync.Once     // the log failed, and that is reported
 
 	tk         sync.Mutex // all below, and who takes next
 	cur        cursor
@@ -302,7 +303,9 @@ func (r *running) put(evs []event.Event) error {
 			r.c.log.Error("the disk is full: puts are refused until there is space, takes go on", "err", err)
 			r.c.cfg.Env.Health(err)
 		}
-	case err == nil && r.full.Load() && r.full.Swap(false):
+	case err != nil:
+		r.broken()
+	case r.full.Load() && r.full.Swap(false):
 		r.c.log.Info("the disk has space again")
 		r.c.cfg.Env.Health(nil)
 	}
@@ -466,6 +469,7 @@ func (r *running) commit(l *lease) error {
 		err = r.wal.commit(m)
 	}
 	if err != nil {
+		r.broken()
 		return err
 	}
 	r.reclaim()
@@ -533,6 +537,19 @@ func (r *running) due() bool {
 	return r.wal.written.Load() > checkpointBytes || r.read.Load() > checkpointBytes
 }
 
+// broken reports that the log has failed, once.
+func (r *running) broken() {
+	err := r.wal.failed()
+	if err == nil || errors.Is(err, errStopped) {
+		return
+	}
+	r.broke.Do(func() {
+		r.c.unhealthy.Store(1)
+		r.c.log.Error("the channel refuses puts and takes until the agent is started again", "err", err)
+		r.c.cfg.Env.Health(err)
+	})
+}
+
 // maintain writes checkpoints and, if nobody else does, syncs.
 func (r *running) maintain(ctx context.Context) {
 	every := time.NewTicker(r.c.cfg.CheckpointEvery)
@@ -549,7 +566,7 @@ func (r *running) maintain(ctx context.Context) {
 			return
 		case <-sync:
 			if err := r.wal.syncTo(r.wal.tail().seq); err != nil && ctx.Err() == nil {
-				r.c.cfg.Env.Health(err)
+				r.broken()
 				return
 			}
 			continue
@@ -558,9 +575,7 @@ func (r *running) maintain(ctx context.Context) {
 		}
 		if err := r.checkpoint(); err != nil && ctx.Err() == nil {
 			if r.wal.failed() != nil {
-				r.c.unhealthy.Store(1)
-				r.c.log.Error("the channel refuses puts and takes until it is started again", "err", err)
-				r.c.cfg.Env.Health(err)
+				r.broken()
 				return
 			}
 			r.c.log.Error("no checkpoint could be written; the next start may take longer", "err", err)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
@@ -78,7 +79,13 @@ func (e *noSpaceError) Error() string {
 	return fmt.Sprintf("usable space exhausted, only %d bytes remaining in %s, required %d bytes: free some, or lower minimumRequiredSpace", e.free, e.dir, e.want)
 }
 
-func (e *noSpaceError) Unwrap() error { return e.err }
+// Unwrap makes it a full channel, too: a source tries again, and has its other events wait.
+func (e *noSpaceError) Unwrap() []error {
+	if e.err == nil {
+		return []error{component.ErrFull}
+	}
+	return []error{component.ErrFull, e.err}
+}
 
 // append writes a frame. fill gets the numbers that the frame has to bear and seals it. events is how many events the
 // frame puts. A frame that only frees space may use the last of the disk.
@@ -393,9 +400,11 @@ func (l *wal) bytes() int64 {
 	return n
 }
 
+var errStopped = errors.New("the channel is stopped")
+
 // close releases the files. Nothing is synced: commit and the checkpoint did that.
 func (l *wal) close() error {
-	l.fail(errors.New("the channel is stopped"))
+	l.fail(errStopped)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
