@@ -164,15 +164,25 @@ func (c *Channel) Stop(context.Context) error {
 	}
 	r.stop()
 	r.done.Wait()
-	var err error
-	if r.wal.failed() == nil {
-		if c.cfg.NoCheckpointOnClose {
-			err = r.wal.syncTo(r.wal.tail().seq)
-		} else {
-			err = r.checkpoint()
+	return errors.Join(r.finish(), r.close())
+}
+
+// finish writes the last checkpoint. A full disk is no failure of the stop: nothing is lost by it.
+func (r *running) finish() error {
+	if r.wal.failed() != nil {
+		return nil // reported when it happened
+	}
+	err := r.wal.syncTo(r.wal.tail().seq)
+	if err == nil && !r.c.cfg.NoCheckpointOnClose {
+		if err = r.checkpoint(); errors.Is(err, seglog.ErrNoSpace) {
+			r.c.log.Warn("no last checkpoint could be written on the full disk; the next start may take longer", "err", err)
+			err = nil
 		}
 	}
-	return errors.Join(err, r.close())
+	if n := r.unrecorded.count(); n > 0 {
+		r.c.log.Warn("events were taken for which there was no space to write that down: they come again after the next start", "events", n)
+	}
+	return err
 }
 
 // close releases what a channel holds, without a word to the disk.
