@@ -36,8 +36,11 @@ type backlogRun struct {
 // backlogs fills a file channel with each agent, kills it, and starts it again.
 func (b *bench) backlogs(ctx context.Context, agents []agent, o options) ([]backlogRun, error) {
 	events := int64(10_000_000)
-	if o.smoke {
+	switch {
+	case o.smoke:
 		events = 100_000
+	case o.lines > 0:
+		events = o.lines
 	}
 	fmt.Printf("\n%s: %d events wait in a file channel when the agent is killed\n", backlogName, events)
 	var runs []backlogRun
@@ -47,8 +50,6 @@ func (b *bench) backlogs(ctx context.Context, agents []agent, o options) ([]back
 			return runs, fmt.Errorf("%s, %s: %w", backlogName, a.Name(), err)
 		}
 		r.Smoke = o.smoke
-		fmt.Printf("%-12s %-6s  filled in %.1f s, %.0f MB with a tenth, %.0f MB with all, recovered in %.2f s, drained in %.1f s\n",
-			backlogName, r.Agent, r.Fill, r.TenthMB, r.AllMB, r.Recover, r.Drain)
 		runs = append(runs, r)
 	}
 	return runs, nil
@@ -103,6 +104,7 @@ func (b *bench) backlog(ctx context.Context, a agent, events int64) (r backlogRu
 	if r.AllMB, err = residentMB(p.PID()); err != nil {
 		return r, err
 	}
+	fmt.Printf("%-12s %-6s  filled in %.1f s, %.0f MB with a tenth, %.0f MB with all\n", backlogName, r.Agent, r.Fill, r.TenthMB, r.AllMB)
 	stopped = true
 	if err := p.Kill(); err != nil {
 		return r, err
@@ -122,6 +124,7 @@ func (b *bench) backlog(ctx context.Context, a agent, events int64) (r backlogRu
 		return r, fmt.Errorf("wait for the recovery: %w", err)
 	}
 	r.Recover = time.Since(began).Seconds()
+	fmt.Printf("%-12s %-6s  recovered in %.2f s\n", backlogName, r.Agent, r.Recover)
 	stopped = true
 	if err := p.Stop(); err != nil {
 		return r, err
@@ -139,6 +142,7 @@ func (b *bench) backlog(ctx context.Context, a agent, events int64) (r backlogRu
 		return r, fmt.Errorf("wait for the last event: %w", err)
 	}
 	r.Drain = time.Since(began).Seconds()
+	fmt.Printf("%-12s %-6s  drained in %.1f s\n", backlogName, r.Agent, r.Drain)
 	stopped = true
 	return r, p.Stop()
 }

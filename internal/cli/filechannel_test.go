@@ -175,15 +175,18 @@ func TestIntegrityTool(t *testing.T) {
 	}
 }
 
+// flumeFiles has files that Flume wrote.
+const flumeFiles = "../channel/file/flumelog/testdata"
+
 // TestIntegrityToolOnFlume: a log file of Flume with a put whose body was changed.
 func TestIntegrityToolOnFlume(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log-1")
-	log, err := os.ReadFile(filepath.Join("testdata", "flume-log-1"))
+	log, err := os.ReadFile(filepath.Join(flumeFiles, "log-1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	meta, err := os.ReadFile(filepath.Join("testdata", "flume-log-1.meta"))
+	meta, err := os.ReadFile(filepath.Join(flumeFiles, "log-1.meta"))
 	if err != nil {
 		t.Fatal(err)
 	}
