@@ -103,6 +103,9 @@ func TestImport(t *testing.T) {
 			}
 		}
 	}
+	if err := os.Remove(checkpointPath(cfg.CheckpointDir)); err != nil {
+		t.Fatal(err)
+	}
 	run(nil)
 }
 
