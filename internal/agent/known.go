@@ -15,8 +15,6 @@ const kindProcessor component.Kind = "sink processor"
 // costs that component only. Each line is an alias (or -) and Java classes.
 var notBuilt = parseKnown(map[component.Kind]string{
 	component.KindSource: `
-		avro org.apache.flume.source.AvroSource
-		thrift org.apache.flume.source.ThriftSource
 		taildir org.apache.flume.source.taildir.TaildirSource
 		netcatudp org.apache.flume.source.NetcatUdpSource
 		syslogtcp org.apache.flume.source.SyslogTcpSource
@@ -35,8 +33,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.channel.kafka.KafkaChannel
 		- org.apache.flume.channel.PseudoTxnMemoryChannel`,
 	component.KindSink: `
-		avro org.apache.flume.sink.AvroSink
-		thrift org.apache.flume.sink.ThriftSink
 		hdfs org.apache.flume.sink.hdfs.HDFSEventSink
 		hbase org.apache.flume.sink.hbase.HBaseSink
 		hbase2 org.apache.flume.sink.hbase2.HBase2Sink

@@ -79,10 +79,10 @@ type avroSerializer struct {
 func (s *avroSerializer) AppendHeader(dst []byte) ([]byte, error) {
 	dst = append(dst, "Obj\x01"...)
 	dst = appendLong(dst, 2)
-	dst = appendAvroString(dst, "avro.schema")
-	dst = appendAvroString(dst, eventSchema)
-	dst = appendAvroString(dst, "avro.codec")
-	dst = appendAvroString(dst, s.codec)
+	dst = AppendAvroBytes(dst, "avro.schema")
+	dst = AppendAvroBytes(dst, eventSchema)
+	dst = AppendAvroBytes(dst, "avro.codec")
+	dst = AppendAvroBytes(dst, s.codec)
 	dst = append(dst, 0)
 	return append(dst, s.sync[:]...), nil
 }

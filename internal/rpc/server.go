@@ -1,0 +1,554 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/event"
+)
+
+// ServerConfig is what the avro and the thrift source have in common.
+type ServerConfig struct {
+	Bind string
+	Port int
+	TLS  ServerTLS
+
+	Protocol       Protocol
+	Deflate        bool
+	Filter         bool
+	FilterRules    []string
+	Calls          int // handled at a time; 0: any number
+	MaxRequest     int
+	MaxConnections int
+}
+
+// Fields declares the common properties.
+func (c *ServerConfig) Fields() []component.Field {
+	return append([]component.Field{
+		component.String("bind", &c.Bind, "").Require().
+			Describe("The host name or address to listen on; 0.0.0.0 for all."),
+		component.Int("port", &c.Port, 0).Require().Min(0).Max(65535).
+			Describe("The TCP port. 0 takes a free one and logs it."),
+		component.Int("max-request-size", &c.MaxRequest, 64<<20).In("bytes").Min(1 << 10).Max(1 << 30).
+			Describe("The largest call (ours). All that are being read have together at most four times as much memory."),
+		component.Int("max-connections", &c.MaxConnections, 10000).Min(1).
+			Describe("The most clients at a time (ours); another one is turned away."),
+	}, c.TLS.Fields()...)
+}
+
+// NewSource makes the source.
+func (c *ServerConfig) NewSource(env component.Env) (*Server, error) {
+	conf, err := c.TLS.Config(env)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: c, env: env, layers: layers{tls: conf, deflate: c.Deflate}, patience: stopTime,
+		budget: budget{max: 4 * int64(c.MaxRequest)}, known: &knownClients{list: map[hash]bool{flumeHash(): true}},
+		filter:   filter{lookup: net.DefaultResolver.LookupAddr},
+		readFail: env.Metrics.Counter("EventReadFail"),
+		received: env.Metrics.Counter("AppendReceivedCount"), accepted: env.Metrics.Counter("AppendAcceptedCount"),
+		said: limiter{log: env.Log, most: 10, span: time.Minute},
+	}
+	if c.Filter {
+		if len(c.FilterRules) == 0 {
+			return nil, &component.KeyError{Key: "ipFilterRules", Err: errors.New("it must be set with ipFilter = true"), Hint: "for example allow:ip:127.*,deny:ip:*"}
+		}
+		if s.filter.rules, err = parseRules(c.FilterRules); err != nil {
+			return nil, &component.KeyError{Key: "ipFilterRules", Err: err}
+		}
+	}
+	if c.Calls > 0 {
+		s.turns = make(chan struct{}, c.Calls)
+	}
+	return s, nil
+}
+
+// knownClients are the hashes of protocols that were looked at.
+type knownClients struct {
+	mu   sync.Mutex
+	list map[hash]bool
+}
+
+func (k *knownClients) has(h hash) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.list[h]
+}
+
+func (k *knownClients) add(h hash) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.list) < 100 { // there are a handful; the others tell their text again
+		k.list[h] = true
+	}
+}
+
+// stopTime is how long calls that were read before a stop wait for channels
+// that are full.
+const stopTime = 5 * time.Second
+
+// Server is a source that serves one of the protocols. It implements
+// component.Source.
+type Server struct {
+	cfg      *ServerConfig
+	env      component.Env
+	layers   layers
+	filter   filter
+	turns    chan struct{} // nil: any number of calls at a time
+	buffers  buffers
+	budget   budget
+	known    *knownClients
+	patience time.Duration // stopTime, or less in tests
+	said     limiter
+
+	readFail, received, accepted *atomic.Int64
+
+	mu       sync.Mutex
+	listener net.Listener
+	conns    map[net.Conn]struct{}
+	hard     context.CancelFunc // ends the wait for channels that are full; nil before Run
+	handlers sync.WaitGroup
+}
+
+// Retry implements component.Retrier: the client waits for an answer.
+func (s *Server) Retry() component.RetryPolicy { return component.RetryPolicy{Once: true} }
+
+// Start opens the port.
+func (s *Server) Start(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.cfg.Bind, strconv.Itoa(s.cfg.Port)))
+	if err != nil {
+		return fmt.Errorf("listen for events: %w (check bind and port; another process may have the port)", err)
+	}
+	s.mu.Lock()
+	s.listener, s.conns = l, make(map[net.Conn]struct{})
+	s.mu.Unlock()
+	s.env.Log.Info("listening", "address", l.Addr().String(), "tls", s.layers.tls != nil, "deflate", s.layers.deflate)
+	return nil
+}
+
+// Addr is where the source listens, nil before Start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// Stop closes the port and all connections and waits for their goroutines.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	if s.listener != nil {
+		s.listener.Close()
+		s.listener = nil
+	}
+	if s.hard != nil {
+		s.hard()
+	}
+	for c := range s.conns {
+		c.Close()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { s.handlers.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for connections to end: %w", ctx.Err())
+	}
+}
+
+// Run serves clients until ctx ends. What was read before that is still
+// emitted and answered.
+func (s *Server) Run(ctx context.Context, out component.Output) error {
+	emit, hard := context.WithCancel(context.WithoutCancel(ctx))
+	defer hard()
+	s.mu.Lock()
+	l := s.listener
+	s.hard = hard
+	s.mu.Unlock()
+	if l == nil {
+		return errors.New("accept connections: the source was not started")
+	}
+	defer context.AfterFunc(ctx, func() {
+		l.Close()
+		time.AfterFunc(s.patience, hard)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			_ = c.SetReadDeadline(time.Unix(0, 1)) // an error means that it is closed
+			_ = c.SetWriteDeadline(time.Now().Add(lingerTime))
+		}
+	})()
+	defer s.handlers.Wait()
+	for pause := time.Duration(0); ; {
+		c, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return nil // Stop
+		case err != nil: // out of file descriptors, perhaps: it may pass
+			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
+			s.said.warn("accept connection; will be tried again", "err", err)
+			s.env.Health(fmt.Errorf("accept connection: %w", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			continue
+		}
+		if pause > 0 {
+			pause = 0
+			s.env.Health(nil)
+		}
+		if !s.admit(ctx, c) {
+			c.Close()
+			continue
+		}
+		open := s.env.Metrics.Counter("OpenConnectionCount")
+		open.Add(1)
+		s.handlers.Go(func() {
+			defer func() {
+				// One client's input must not end the process.
+				if r := recover(); r != nil {
+					s.env.Log.Error("a connection failed", "client", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
+				}
+				open.Add(-1)
+				c.Close()
+				s.mu.Lock()
+				delete(s.conns, c)
+				s.mu.Unlock()
+			}()
+			s.serve(ctx, emit, c, out)
+		})
+	}
+}
+
+// admit adds a connection to those that a stop ends.
+func (s *Server) admit(ctx context.Context, c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.listener == nil: // stopped meanwhile
+		return false
+	case len(s.conns) >= s.cfg.MaxConnections:
+		s.said.warn("a client was turned away: too many connections", "client", c.RemoteAddr().String(), "max_connections", s.cfg.MaxConnections)
+		return false
+	}
+	s.conns[c] = struct{}{}
+	if ctx.Err() != nil { // too late for the AfterFunc to see it
+		_ = c.SetReadDeadline(time.Unix(0, 1))
+	}
+	return true
+}
+
+// serve is one connection.
+func (s *Server) serve(stop, emit context.Context, raw net.Conn, out component.Output) {
+	client := raw.RemoteAddr().String()
+	if s.filter.rules != nil && !s.filter.allows(stop, raw.RemoteAddr()) {
+		s.said.info("a client was turned away by ipFilterRules", "client", client)
+		return
+	}
+	c := session{s: s, stop: stop, emit: emit, raw: raw, out: out, events: newEvents(), meter: meter{budget: &s.budget}}
+	c.reader = reader{buffers: &s.buffers, deadline: c.extend}
+	c.frame = frame{pool: out.Pool(), meter: &c.meter, max: s.cfg.MaxRequest}
+	switch s.cfg.Protocol {
+	case Avro:
+		c.codec = &avroServer{known: s.known}
+	default:
+		c.codec = &thriftServer{compact: s.cfg.Protocol == ThriftCompact}
+	}
+	defer c.end()
+	first := &firstBytes{Conn: raw}
+	err := c.open(first)
+	for err == nil {
+		err = c.call()
+	}
+	c.tell(client, first.b[:first.n], err)
+}
+
+// firstBytes remembers how a connection began.
+type firstBytes struct {
+	net.Conn
+	b [8]byte
+	n int
+}
+
+func (f *firstBytes) Read(p []byte) (int, error) {
+	n, err := f.Conn.Read(p)
+	if f.n < len(f.b) {
+		f.n += copy(f.b[f.n:], p[:n])
+	}
+	return n, err
+}
+
+// codec is the server's side of a protocol on one connection.
+type codec interface {
+	// read collects a call in f.
+	read(r *reader, f *frame) error
+	// decode adds the events of the call p to ev. Without emit there are none
+	// and the call is answered at once.
+	decode(p []byte, ev *events) (single, emit bool, err error)
+	// answer appends the answer to the call, reject that to one which decode
+	// refused.
+	answer(dst []byte, failed bool) []byte
+	reject(dst []byte, err error) []byte
+}
+
+// session is one connection of a server.
+type session struct {
+	s      *Server
+	stop   context.Context // ends when the source is to stop
+	emit   context.Context // ends when nothing may be waited for any more
+	raw    net.Conn
+	conn   net.Conn // with its layers
+	out    component.Output
+	codec  codec
+	reader reader
+	frame  frame
+	meter  meter
+	events *events
+	timed  bool // a read deadline is set
+	reply  []byte
+	called bool // a call was read
+}
+
+// extend gives the peer time for the next bytes of a call.
+func (c *session) extend() {
+	d := stallTime
+	if c.stop.Err() != nil {
+		d = lingerTime
+	}
+	c.timed = true
+	_ = c.raw.SetReadDeadline(time.Now().Add(d)) // an error shows at the read
+}
+
+var errStopping = errors.New("the source stops")
+
+// idle takes the deadline away.
+func (c *session) idle() error {
+	if c.timed {
+		c.timed = false
+		_ = c.raw.SetReadDeadline(time.Time{})
+	}
+	if c.stop.Err() != nil { // after the line above, so that no stop is missed
+		return errStopping
+	}
+	return nil
+}
+
+// open builds the layers.
+func (c *session) open(raw net.Conn) error {
+	c.extend()
+	ctx, cancel := context.WithTimeout(c.stop, stallTime)
+	defer cancel()
+	conn, err := c.s.layers.server(ctx, raw)
+	if err != nil {
+		return err
+	}
+	c.conn, c.reader.conn = conn, conn
+	return c.idle()
+}
+
+func (c *session) end() {
+	c.frame.drop()
+	c.meter.clear()
+	c.reader.pending = nil
+	c.reader.release()
+}
+
+// call reads a call, emits its events and answers.
+func (c *session) call() error {
+	if err := c.reader.wait(); err != nil {
+		return err
+	}
+	if err := c.codec.read(&c.reader, &c.frame); err != nil {
+		return err
+	}
+	c.called = true
+	c.reader.release()
+	blk := c.frame.done()
+	defer c.meter.clear()
+	b := c.out.NewBatch()
+	b.Attach(blk)
+	p := blk.Bytes()
+	blk.Release() // b holds it
+	c.events.begin(b, &c.meter)
+	single, emit, err := c.codec.decode(p, c.events)
+	c.events.end()
+	c.reply = c.reply[:0]
+	if err != nil {
+		b.Release()
+		c.s.readFail.Add(1)
+		if werr := c.write(c.codec.reject(c.reply, err)); werr != nil {
+			return werr
+		}
+		return &badCall{err}
+	}
+	failed := false
+	if emit {
+		failed = c.put(b, single) != nil
+	} else {
+		b.Release()
+	}
+	if err := c.write(c.codec.answer(c.reply, failed)); err != nil {
+		return err
+	}
+	return c.idle()
+}
+
+// badCall is a call that was answered with an error; the connection ends, as
+// what follows cannot be trusted.
+type badCall struct{ err error }
+
+func (b *badCall) Error() string { return b.err.Error() }
+func (b *badCall) Unwrap() error { return b.err }
+
+// put hands the events on.
+func (c *session) put(b *event.Batch, single bool) error {
+	if c.s.turns != nil {
+		select {
+		case c.s.turns <- struct{}{}:
+			defer func() { <-c.s.turns }()
+		case <-c.emit.Done():
+			b.Release()
+			return c.emit.Err()
+		}
+	}
+	if single {
+		c.s.received.Add(1)
+	}
+	n := b.Len()
+	if err := c.out.Emit(c.emit, b); err != nil {
+		c.s.said.warn("events were refused and the client was told FAILED; it will send them again", "client", c.raw.RemoteAddr().String(), "events", n, "err", err)
+		return err
+	}
+	if single {
+		c.s.accepted.Add(1)
+	}
+	return nil
+}
+
+func (c *session) write(p []byte) error {
+	d := stallTime
+	if c.stop.Err() != nil {
+		d = lingerTime
+	}
+	_ = c.raw.SetWriteDeadline(time.Now().Add(d)) // an error shows at the write
+	if _, err := c.conn.Write(p); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	if c.reply = p[:0]; cap(p) > 4<<10 {
+		c.reply = nil
+	}
+	return nil
+}
+
+// tell logs why a connection ended, unless its client just left.
+func (c *session) tell(client string, first []byte, err error) {
+	var wrong *wrongPeer
+	var bad *badCall
+	switch {
+	case errors.Is(err, errStopping), c.stop.Err() != nil, errors.Is(err, net.ErrClosed):
+		return
+	case errors.Is(err, errBudget):
+		c.s.said.warn("a client was disconnected: "+errBudget.Error()+"; it will send its events again. Lower the batch size of the clients, or raise max-request-size", "client", client)
+		return
+	case errors.As(err, &bad), errors.As(err, &wrong):
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.s.said.warn("a client was disconnected: it stopped in the middle of a call", "client", client, "after", stallTime)
+		return
+	case c.called && (errors.Is(err, io.EOF) || isReset(err)):
+		c.s.env.Log.Debug("a client left", "client", client)
+		return
+	case errors.Is(err, io.EOF) && len(first) == 0:
+		c.s.env.Log.Debug("a client connected and left", "client", client)
+		return
+	}
+	if !errors.As(err, &bad) {
+		c.s.readFail.Add(1)
+	}
+	args := []any{"client", client, "err", err}
+	if hint := c.s.hint(first, err); hint != "" && !(c.called && wrong == nil) {
+		args = append(args, "hint", hint)
+	}
+	c.s.said.warn("a client was disconnected: its bytes are no call", args...)
+}
+
+// hint says what to look at when a client's first bytes are wrong.
+func (s *Server) hint(first []byte, err error) string {
+	var tlsErr tls.RecordHeaderError
+	switch what := looksLike(first); {
+	case what == "TLS" && s.layers.tls == nil:
+		return "it speaks TLS: set ssl = true here, or false there"
+	case what == "TLS":
+		return "the TLS handshake failed: compare protocols and cipher suites, and what each side trusts"
+	case what == "deflate" && !s.layers.deflate:
+		return "it compresses: set compression-type = deflate here, or none there"
+	case what == "HTTP":
+		return "it speaks HTTP"
+	case what != "" && what != "deflate":
+		return "it speaks " + what
+	case s.layers.deflate && what != "deflate":
+		return "it does not compress: set compression-type = none here, or deflate there"
+	case s.layers.tls != nil && (errors.As(err, &tlsErr) || what == ""):
+		return "it does not speak TLS: set ssl = false here, or true there"
+	}
+	return ""
+}
+
+// limiter logs at most so many lines in a span of time; clients may be many.
+type limiter struct {
+	log  *slog.Logger
+	most int
+	span time.Duration
+
+	mu      sync.Mutex
+	began   time.Time
+	n, left int
+}
+
+func (l *limiter) info(msg string, args ...any) { l.say(slog.LevelInfo, msg, args) }
+func (l *limiter) warn(msg string, args ...any) { l.say(slog.LevelWarn, msg, args) }
+
+func (l *limiter) say(level slog.Level, msg string, args []any) {
+	l.mu.Lock()
+	now := time.Now()
+	if now.Sub(l.began) >= l.span {
+		l.began, l.n = now, 0
+	}
+	left := 0
+	if l.n++; l.n > l.most {
+		l.left++
+	} else {
+		left, l.left = l.left, 0
+	}
+	over := l.n > l.most
+	l.mu.Unlock()
+	if over {
+		return
+	}
+	if left > 0 {
+		args = append(args, "lines_left_out_before", left)
+	}
+	l.log.Log(context.Background(), level, msg, args...)
+}
