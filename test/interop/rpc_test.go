@@ -1,0 +1,234 @@
+//go:build interop
+
+package interop
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-data/sluice/component/componenttest"
+	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/rpc"
+	_ "github.com/sluice-data/sluice/standard"
+)
+
+// link is a way from one agent to the next: the properties of a source and of
+// a sink that fit each other.
+type link struct {
+	name, typ    string
+	source, sink []string
+}
+
+// keystores makes a Java key store of each type with one key, and trust stores
+// for it, by Java's own tool.
+type keystores struct{ jks, p12, trustJKS, trustP12 string }
+
+const storePass = "changeit"
+
+func makeKeystores(t *testing.T) keystores {
+	t.Helper()
+	tool := program(t, "keytool")
+	dir := t.TempDir()
+	k := keystores{filepath.Join(dir, "k.jks"), filepath.Join(dir, "k.p12"), filepath.Join(dir, "t.jks"), filepath.Join(dir, "t.p12")}
+	cert := filepath.Join(dir, "cert.pem")
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+			t.Fatalf("keytool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	run("-genkeypair", "-alias", "key", "-keyalg", "RSA", "-keysize", "2048", "-validity", "30", "-dname", "CN=localhost", "-ext", "SAN=dns:localhost,ip:127.0.0.1",
+		"-storetype", "PKCS12", "-keystore", k.p12, "-storepass", storePass)
+	run("-importkeystore", "-noprompt", "-srckeystore", k.p12, "-srcstorepass", storePass, "-destkeystore", k.jks, "-deststoretype", "JKS", "-deststorepass", storePass, "-destkeypass", storePass)
+	run("-exportcert", "-rfc", "-alias", "key", "-keystore", k.p12, "-storepass", storePass, "-file", cert)
+	run("-importcert", "-noprompt", "-alias", "ca", "-file", cert, "-keystore", k.trustJKS, "-storetype", "JKS", "-storepass", storePass)
+	run("-importcert", "-noprompt", "-alias", "ca", "-file", cert, "-keystore", k.trustP12, "-storetype", "PKCS12", "-storepass", storePass)
+	return k
+}
+
+// links are the ways that both Flume and Sluice know.
+func links(k keystores) []link {
+	ssl := []string{"ssl = true", "keystore = " + k.jks, "keystore-password = " + storePass}
+	trust := []string{"ssl = true", "truststore = " + k.trustJKS, "truststore-password = " + storePass}
+	ssl12 := []string{"ssl = true", "keystore = " + k.p12, "keystore-password = " + storePass, "keystore-type = PKCS12"}
+	trust12 := []string{"ssl = true", "truststore = " + k.trustP12, "truststore-password = " + storePass, "truststore-type = PKCS12"}
+	deflate := []string{"compression-type = deflate"}
+	return []link{
+		{"plain", "avro", nil, nil},
+		{"deflate", "avro", deflate, append(deflate, "compression-level = 9")},
+		{"tls", "avro", ssl, trust},
+		{"tls12", "avro", append(ssl12, "include-protocols = TLSv1.2"), append(trust12, "exclude-protocols = SSLv3 TLSv1.3")},
+		{"deflatetls", "avro", slices.Concat(ssl, deflate), slices.Concat(trust, deflate)},
+		{"compact", "thrift", nil, nil},
+		{"binary", "thrift", []string{"protocol = binary"}, []string{"protocol = binary"}},
+		{"thrifttls", "thrift", ssl, trust},
+		{"binarytls", "thrift", append(ssl12, "protocol = binary"), append(trust12, "protocol = binary")},
+	}
+}
+
+// flow is the agent file of one source, channel and sink.
+func flow(agent, name string, l link, from, to int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%[1]s.sources.%[2]s.type = %[3]s\n%[1]s.sources.%[2]s.bind = 127.0.0.1\n%[1]s.sources.%[2]s.port = %[4]d\n%[1]s.sources.%[2]s.channels = %[2]s\n", agent, name, l.typ, from)
+	fmt.Fprintf(&b, "%[1]s.channels.%[2]s.type = memory\n%[1]s.channels.%[2]s.capacity = 10000\n%[1]s.channels.%[2]s.transactionCapacity = 10000\n", agent, name)
+	fmt.Fprintf(&b, "%[1]s.sinks.%[2]s.type = %[3]s\n%[1]s.sinks.%[2]s.hostname = 127.0.0.1\n%[1]s.sinks.%[2]s.port = %[4]d\n%[1]s.sinks.%[2]s.channel = %[2]s\n%[1]s.sinks.%[2]s.batch-size = 1000\n", agent, name, l.typ, to)
+	for _, p := range l.source {
+		fmt.Fprintf(&b, "%s.sources.%s.%s\n", agent, name, p)
+	}
+	for _, p := range l.sink {
+		fmt.Fprintf(&b, "%s.sinks.%s.%s\n", agent, name, p)
+	}
+	return b.String()
+}
+
+// agentFile joins flows into the file of an agent.
+func agentFile(t *testing.T, agent string, names []string, flows string) string {
+	t.Helper()
+	list := strings.Join(names, " ")
+	text := fmt.Sprintf("%[1]s.sources = %[2]s\n%[1]s.channels = %[2]s\n%[1]s.sinks = %[2]s\n%[3]s", agent, list, flows)
+	path := filepath.Join(t.TempDir(), agent+".conf")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// collector is a source of ours at the end of a way.
+func collector(t *testing.T, l link, port int) *componenttest.Output {
+	t.Helper()
+	out := componenttest.NewOutput()
+	env, _ := componenttest.Env(t)
+	props := []string{"bind=127.0.0.1", fmt.Sprintf("port=%d", port)}
+	for _, p := range l.source {
+		props = append(props, strings.Replace(p, " = ", "=", 1))
+	}
+	componenttest.Run(t, componenttest.Source(t, env, l.typ, props...), out)
+	return out
+}
+
+// feeder is a client of ours at the beginning of a way.
+func feeder(t *testing.T, l link, port int) *rpc.Client {
+	t.Helper()
+	props := map[string]string{"hosts": "h1", "hosts.h1": fmt.Sprintf("127.0.0.1:%d", port), "batch-size": "500"}
+	if l.typ == "thrift" {
+		props["client.type"] = "thrift"
+	}
+	for _, p := range l.sink {
+		k, v, _ := strings.Cut(p, " = ")
+		props[k] = v
+	}
+	cl, err := rpc.New(props)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cl.Close() })
+	return cl
+}
+
+// oddEvents are events with what bodies and headers may hold and Java keeps:
+// its header values are text.
+func oddEvents() []event.Event {
+	var many []event.KV
+	for i := range 200 {
+		many = append(many, event.KV{Key: fmt.Sprint("name", i), Value: []byte(strings.Repeat("v", i))})
+	}
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	evs := []event.Event{
+		{Body: []byte{}},
+		{Body: all, Headers: []event.KV{{Key: "empty", Value: []byte{}}, {Key: "한글", Value: []byte("값")}, {Key: "😀", Value: []byte("a\nb\x00c")}}},
+		{Body: []byte(strings.Repeat("large ", 100_000)), Headers: many},
+	}
+	for i := range 3000 {
+		e := event.Event{Body: fmt.Appendf(nil, "event %d of a batch with a body as most have it", i)}
+		if i%3 > 0 {
+			e.Headers = []event.KV{{Key: "host", Value: []byte("h1")}, {Key: "n", Value: fmt.Append(nil, i/100)}}
+		}
+		evs = append(evs, e)
+	}
+	return evs
+}
+
+// canonical is an event as text, with its headers sorted: Java's have no order.
+func canonical(evs []event.Event) []string {
+	out := make([]string, 0, len(evs))
+	for i := range evs {
+		m := map[string]string{}
+		for _, h := range evs[i].Headers {
+			m[h.Key] = string(h.Value)
+		}
+		var b strings.Builder
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			fmt.Fprintf(&b, "%q=%q ", k, m[k])
+		}
+		fmt.Fprintf(&b, "%q", evs[i].Body)
+		out = append(out, b.String())
+	}
+	return out
+}
+
+func startFlumeConf(t *testing.T, conf, agent string, env ...string) flumeAgent {
+	t.Helper()
+	fetched(t, "flume.sh")
+	f := flumeAgent{filepath.Join(t.TempDir(), "flume")}
+	t.Cleanup(func() {
+		f.stop(t)
+		if t.Failed() {
+			t.Logf("flume's log (end):\n%s", tail(f.log(), 6000))
+		}
+	})
+	if _, err := peer("flume.sh", append([]string{"FLUME_HEAP=256m"}, env...), "start", f.dir, conf, agent); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestRPCChain sends events through a chain of agents in which real Flume and
+// Sluice follow each other both ways round, over every protocol and layer that
+// Flume has: a client of ours → Flume → Sluice → Flume → a source of ours.
+// Every event must arrive once, byte for byte.
+func TestRPCChain(t *testing.T) {
+	all := links(makeKeystores(t))
+	var flumeFlows, sluiceFlows strings.Builder
+	var flumeNames, sluiceNames []string
+	feed, outs := map[string]int{}, map[string]*componenttest.Output{}
+	for _, l := range all {
+		first, second, third, end := freePort(t), freePort(t), freePort(t), freePort(t)
+		feed[l.name], outs[l.name] = first, collector(t, l, end)
+		flumeFlows.WriteString(flow("f", l.name+"1", l, first, second) + flow("f", l.name+"2", l, third, end))
+		sluiceFlows.WriteString(flow("s", l.name, l, second, third))
+		flumeNames = append(flumeNames, l.name+"1", l.name+"2")
+		sluiceNames = append(sluiceNames, l.name)
+	}
+	sluice := startSluice(t, "agent", "-n", "s", "-f", agentFile(t, "s", sluiceNames, sluiceFlows.String()))
+	startFlumeConf(t, agentFile(t, "f", flumeNames, flumeFlows.String()), "f")
+	evs := oddEvents()
+	want := canonical(evs)
+	for _, l := range all {
+		t.Run(l.name, func(t *testing.T) {
+			cl := feeder(t, l, feed[l.name])
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := cl.Append(ctx, evs[0]); err != nil {
+				t.Fatal(err)
+			}
+			if err := cl.AppendBatch(ctx, evs[1:]); err != nil {
+				t.Fatal(err)
+			}
+			outs[l.name].Wait(t, len(evs))
+			sameLines(t, l.name, canonical(outs[l.name].Events()), want)
+		})
+	}
+	sluice.stop(t)
+}
+
