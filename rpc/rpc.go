@@ -43,11 +43,21 @@ type Client struct {
 // Option is a choice beside the properties.
 type Option func(*options)
 
-type options struct{ log *slog.Logger }
+type options struct {
+	log *slog.Logger
+	jvm map[string]string
+}
 
 // WithLogger makes the client say what it thinks of the properties (unknown ones,
 // say) to log. Without it that is dropped.
 func WithLogger(log *slog.Logger) Option { return func(o *options) { o.log = log } }
+
+// WithSystemProperties gives the client the JVM-style properties
+// javax.net.ssl.trustStore, …Password and flume.ssl.…, which hold where its own
+// properties say nothing. The environment's FLUME_SSL_… hold in any case.
+func WithSystemProperties(properties map[string]string) Option {
+	return func(o *options) { o.jvm = properties }
+}
 
 // config is the client's part of an agent file.
 type config struct{ rpc.ClientConfig }
@@ -88,7 +98,7 @@ func New(properties map[string]string, opts ...Option) (*Client, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configure RPC client: %w", err)
 	}
-	env := component.Env{Name: "rpc", Log: o.log, Metrics: component.NewMetrics(), Health: func(error) {}}
+	env := component.Env{Name: "rpc", Log: o.log, Metrics: component.NewMetrics(), Health: func(error) {}, Properties: o.jvm}
 	cl, err := cfg.New(env, "", false)
 	if err != nil {
 		return nil, fmt.Errorf("configure RPC client: %w", err)

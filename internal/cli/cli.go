@@ -29,6 +29,7 @@ type root struct {
 	Pilot      pilotCmd      `cmd:"" help:"Run the whole smart-car pipeline, with a live page and a ledger at the end."`
 	Ledger     ledgerCmd     `cmd:"" help:"Compare what the simulator wrote with what arrived."`
 	Agent      agentCmd      `cmd:"" help:"Run an agent of an agent file (flume.conf)."`
+	AvroClient avroClientCmd `cmd:"" name:"avro-client" help:"Send lines or files to an avro source, as flume-ng avro-client does."`
 	Broker     brokerCmd     `cmd:"" help:"Run a Kafka broker."`
 	Topics     topicsCmd     `cmd:"" help:"Create, list, describe, alter and delete topics, and their records."`
 	Produce    produceCmd    `cmd:"" help:"Send lines to a topic."`

@@ -9,7 +9,7 @@ import (
 // flumeNG answers to the name flume-ng with Flume's own command line.
 func flumeNG(env *Env, args []string) error {
 	if len(args) == 0 {
-		return usageError(errors.New("flume-ng: no command (agent, tool, version)"))
+		return usageError(errors.New("flume-ng: no command (agent, avro-client, tool, version)"))
 	}
 	switch cmd := args[0]; cmd {
 	case "agent", "node":
@@ -25,9 +25,9 @@ func flumeNG(env *Env, args []string) error {
 		}
 		return fcIntegrityTool(env, args[2:])
 	case "avro-client":
-		return usageError(fmt.Errorf("flume-ng %s is not there yet", cmd))
+		return run(env, append([]string{"avro-client"}, flumeFlags(args[1:])...))
 	default:
-		return usageError(fmt.Errorf("flume-ng: unknown command %q (agent, tool, version)", cmd))
+		return usageError(fmt.Errorf("flume-ng: unknown command %q (agent, avro-client, tool, version)", cmd))
 	}
 }
 
@@ -38,6 +38,7 @@ func flumeFlags(args []string) []string {
 	long := map[string]string{
 		"-prov": "--conf-provider", "-user": "--conf-user", "-pwd": "--conf-password",
 		"-name": "--name", "-conf": "--conf", "-conf-file": "--conf-file", "-classpath": "--classpath",
+		"-host": "--host", "-port": "--port", "-filename": "--filename", "-dirname": "--dirname", "-headerFile": "--headerFile", "-rpcProps": "--rpcProps",
 		"--no-reload-conf": "--no-reload-conf", "--zkConnString": "--zk-conn-string", "--zkBasePath": "--zk-base-path",
 	}
 	out := make([]string, 0, len(args))

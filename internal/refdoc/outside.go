@@ -42,6 +42,15 @@ var outside = func() map[outsideKey]settled {
 	add("cli", "agent", NoEffect, "it only says where ZooKeeper has the configuration", "--zkBasePath / -p")
 	add("cli", "agent", Refused, "an unknown option, as in Flume", "--verify-host")
 	add("cli", "agent", Refused, "not there; keep a copy of the file", "--backup-directory / -b")
+	add("cli", "avro-client", Honoured, "", "--rpcProps / -P", "--host / -H", "--port / -p", "--filename / -F", "--headerFile / -R", "--help / -h")
+	add("cli", "avro-client", Honoured, "the rules of the spooldir source; it ends when the directory has no more files", "--dirname")
+	add("rpc-client", "*", Honoured, "", "hosts", "hosts.<ref>", "batch-size", "connect-timeout", "request-timeout", "max-attempts",
+		"backoff", "maxBackoff", "maxConnections", "compression-type", "compression-level", "ssl", "trust-all-certs", "truststore",
+		"truststore-password", "truststore-type", "exclude-protocols", "include-protocols", "exclude-cipher-suites", "include-cipher-suites", "protocol")
+	add("rpc-client", "*", Honoured, "Java classes other than Flume's four are refused", "client.type")
+	add("rpc-client", "*", Honoured, "Java classes are refused", "host-selector")
+	add("rpc-client", "*", Refused, "`true`: Kerberos is not supported; use `ssl`", "kerberos")
+	add("rpc-client", "*", NoEffect, "as in Flume since 1.10: there are no such threads", "maxIoWorkers")
 	add("cli", "flume-ng (all commands)", Honoured, "", "-D<prop>=<value>")
 	add("cli", "flume-ng (all commands)", Honoured, "says what would run, as `sluice check` does", "--dryrun / -d")
 	add("cli", "flume-ng (all commands)", NoEffect, "nothing in it is read; a `flume-env.sh` there draws a warning", "--conf / -c")
