@@ -185,7 +185,6 @@ type avroServer struct {
 
 // read reads a call.
 func (a *avroServer) read(r *reader, f *frame) error {
-	a.handshake, a.complete = a.handshake[:0], false
 	serial, err := r.uint32()
 	if err != nil {
 		return err
@@ -229,6 +228,7 @@ func (a *avroServer) read(r *reader, f *frame) error {
 // decode reads the events of a call. It answers false when there is nothing
 // to emit: a handshake, or a call without events.
 func (a *avroServer) decode(p []byte, ev *events) (single, emit bool, err error) {
+	a.handshake, a.complete = a.handshake[:0], false
 	c := cursor{p: p}
 	if !a.connected {
 		if err := a.shake(&c); err != nil {

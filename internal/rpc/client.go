@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,11 +167,11 @@ func (c *conn) hint() string {
 		return "it speaks TLS: set ssl = true"
 	case what == "deflate" && !l.deflate:
 		return "it compresses: set compression-type = deflate"
-	case what == "HTTP", what != "" && c.set.protocol == Avro && what != "TLS" && what != "deflate":
+	case what == "HTTP", strings.HasPrefix(what, "Thrift") && c.set.protocol == Avro, what == "Avro" && c.set.protocol != Avro:
 		return "it speaks " + what
-	case what == "" && c.first.n > 0 && l.tls != nil && !l.deflate:
+	case c.first.n > 0 && l.tls != nil && !l.deflate && what != "TLS":
 		return "it does not speak TLS: set ssl = false"
-	case what == "" && c.first.n > 0 && l.deflate && l.tls == nil:
+	case c.first.n > 0 && l.deflate && l.tls == nil && what != "deflate":
 		return "it does not compress: set compression-type = none"
 	}
 	return ""

@@ -149,7 +149,7 @@ func KerberosSource() []component.Field {
 // New makes the client of the hosts in the configuration, of which addr is one
 // more, first, unless it is empty or hosts names others. Nothing is connected yet.
 func (c *ClientConfig) New(env component.Env, addr string, thrift bool) (Client, error) {
-	conf, err := c.tls.config(env)
+	conf, verify, err := c.tls.config(env)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (c *ClientConfig) New(env component.Env, addr string, thrift bool) (Client,
 	if err != nil {
 		return nil, err
 	}
-	set := &settings{layers: layers{tls: conf}, batchSize: c.BatchSize, connectTimeout: c.connectTimeout, requestTimeout: c.requestTimeout,
+	set := &settings{layers: layers{tls: conf, verify: verify}, batchSize: c.BatchSize, connectTimeout: c.connectTimeout, requestTimeout: c.requestTimeout,
 		maxAge: c.ResetTime, connections: 1,
 		created: env.Metrics.Counter("ConnectionCreatedCount"), closed: env.Metrics.Counter("ConnectionClosedCount"), failed: env.Metrics.Counter("ConnectionFailedCount")}
 	if thrift || c.clientType == typeThrift {

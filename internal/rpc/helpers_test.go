@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -157,3 +158,8 @@ func send(t testing.TB, cl Client, evs []event.Event) {
 		t.Fatal(err)
 	}
 }
+
+// noConn is a connection with nothing to read.
+type noConn struct{ net.Conn }
+
+func (noConn) Read([]byte) (int, error) { return 0, io.EOF }

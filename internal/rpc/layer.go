@@ -16,6 +16,7 @@ import (
 // docs/rpc.md says which Flume has which.
 type layers struct {
 	tls     *tls.Config // nil: none
+	verify  verifier    // of a client; nil: any server will do
 	deflate bool
 	level   int  // of a client's deflate
 	inside  bool // of a client: compress first, then encrypt
@@ -38,6 +39,9 @@ func (l *layers) client(ctx context.Context, raw net.Conn, host string) (net.Con
 	if l.tls != nil {
 		conf := l.tls.Clone()
 		conf.ServerName = host
+		if l.verify != nil {
+			conf.VerifyConnection = func(cs tls.ConnectionState) error { return l.verify(host, cs) }
+		}
 		t := tls.Client(c, conf)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", err)

@@ -161,6 +161,8 @@ func looksLike(p []byte) string {
 		return "Thrift, compact protocol"
 	case len(p) >= 6 && p[0] == 0 && p[4] == 0x80 && p[5] == 1:
 		return "Thrift, binary protocol"
+	case len(p) >= 8 && p[0] == 0 && p[4] == 0 && p[5] == 0 && (p[6] != 0 || p[7] != 0):
+		return "Avro" // a small serial and a few pieces
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -329,7 +330,7 @@ type session struct {
 	events *events
 	timed  bool // a read deadline is set
 	reply  []byte
-	called bool // a call was read
+	called bool // a call was understood
 }
 
 // extend gives the peer time for the next bytes of a call.
@@ -384,7 +385,6 @@ func (c *session) call() error {
 	if err := c.codec.read(&c.reader, &c.frame); err != nil {
 		return err
 	}
-	c.called = true
 	c.reader.release()
 	blk := c.frame.done()
 	defer c.meter.clear()
@@ -404,6 +404,7 @@ func (c *session) call() error {
 		}
 		return &badCall{err}
 	}
+	c.called = true
 	failed := false
 	if emit {
 		failed = c.put(b, single) != nil
@@ -488,7 +489,7 @@ func (c *session) tell(client string, first []byte, err error) {
 		c.s.readFail.Add(1)
 	}
 	args := []any{"client", client, "err", err}
-	if hint := c.s.hint(first, err); hint != "" && !(c.called && wrong == nil) {
+	if hint := c.s.hint(first, err); hint != "" && !c.called {
 		args = append(args, "hint", hint)
 	}
 	c.s.said.warn("a client was disconnected: its bytes are no call", args...)
@@ -506,11 +507,11 @@ func (s *Server) hint(first []byte, err error) string {
 		return "it compresses: set compression-type = deflate here, or none there"
 	case what == "HTTP":
 		return "it speaks HTTP"
-	case what != "" && what != "deflate":
+	case strings.HasPrefix(what, "Thrift"), what == "Avro" && s.cfg.Protocol != Avro:
 		return "it speaks " + what
-	case s.layers.deflate && what != "deflate":
+	case s.layers.deflate && s.layers.tls == nil && what != "deflate":
 		return "it does not compress: set compression-type = none here, or deflate there"
-	case s.layers.tls != nil && (errors.As(err, &tlsErr) || what == ""):
+	case s.layers.tls != nil && (errors.As(err, &tlsErr) || what == "" || what == "Avro"):
 		return "it does not speak TLS: set ssl = false here, or true there"
 	}
 	return ""

@@ -215,40 +215,42 @@ func (t *ClientTLS) Fields() []component.Field {
 		t.suites.fields())
 }
 
-// config makes the configuration, nil without TLS. The host's name is added
-// for each connection.
-func (t *ClientTLS) config(env component.Env) (*tls.Config, error) {
+// verifier checks what the server at host has shown.
+type verifier func(host string, cs tls.ConnectionState) error
+
+// config makes the configuration, nil without TLS, and what checks a server.
+func (t *ClientTLS) config(env component.Env) (*tls.Config, verifier, error) {
 	if !t.enabled {
-		return nil, nil
+		return nil, nil, nil
 	}
 	t.suites.global(env)
-	c := &tls.Config{InsecureSkipVerify: true} // VerifyConnection below does it, without the host's name
+	c := &tls.Config{InsecureSkipVerify: true} // the verifier does it, without the host's name unless that is wanted
 	if err := t.suites.apply(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.key.path != "" {
 		cert, err := keystore.Key(t.key.path, t.key.password)
 		if err != nil {
-			return nil, &component.KeyError{Key: "keystore", Err: err}
+			return nil, nil, &component.KeyError{Key: "keystore", Err: err}
 		}
 		c.Certificates = []tls.Certificate{cert}
 	}
 	if t.trustAll {
 		env.Log.Warn("trust-all-certs: any certificate is taken, so the connection is not safe from whoever sits on the way")
-		return c, nil
+		return c, nil, nil
 	}
 	t.trust.global(env, "trustStore", "TRUSTSTORE")
 	var roots *x509.CertPool // nil: the system's
 	if t.trust.path != "" {
 		var err error
 		if roots, err = keystore.Trust(t.trust.path, t.trust.password); err != nil {
-			return nil, &component.KeyError{Key: "truststore", Err: err}
+			return nil, nil, &component.KeyError{Key: "truststore", Err: err}
 		}
 	}
-	c.VerifyConnection = func(cs tls.ConnectionState) error {
+	verify := func(host string, cs tls.ConnectionState) error {
 		opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
 		if t.verifyHostname {
-			opts.DNSName = cs.ServerName
+			opts.DNSName = host
 		}
 		for _, cert := range cs.PeerCertificates[1:] {
 			opts.Intermediates.AddCert(cert)
@@ -258,5 +260,5 @@ func (t *ClientTLS) config(env component.Env) (*tls.Config, error) {
 		}
 		return nil
 	}
-	return c, nil
+	return c, verify, nil
 }

@@ -6,11 +6,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +116,24 @@ func collector(t *testing.T, l link, port int) *componenttest.Output {
 	return out
 }
 
+// ports are free ones below those that the system gives to clients, of which a
+// chain has many while it comes up.
+type ports struct{ next int }
+
+func (p *ports) take(t *testing.T) int {
+	t.Helper()
+	for p.next = max(p.next, 21500) + 1; p.next < 30000; p.next++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.next))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return p.next
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
 // feeder is a client of ours at the beginning of a way.
 func feeder(t *testing.T, l link, port int) *rpc.Client {
 	t.Helper()
@@ -182,15 +202,27 @@ func startFlumeConf(t *testing.T, conf, agent string, env ...string) flumeAgent 
 	fetched(t, "flume.sh")
 	f := flumeAgent{filepath.Join(t.TempDir(), "flume")}
 	t.Cleanup(func() {
-		f.stop(t)
 		if t.Failed() {
 			t.Logf("flume's log (end):\n%s", tail(f.log(), 6000))
 		}
+		f.kill(t)
 	})
 	if _, err := peer("flume.sh", append([]string{"FLUME_HEAP=256m"}, env...), "start", f.dir, conf, agent); err != nil {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// kill ends Flume at once: an orderly end takes it some seconds for each source.
+func (f flumeAgent) kill(t *testing.T) {
+	t.Helper()
+	if b, err := os.ReadFile(filepath.Join(f.dir, "flume.pid")); err == nil {
+		var pid int
+		if _, err := fmt.Sscan(string(b), &pid); err == nil && f.alive() {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
+	f.stop(t)
 }
 
 // TestRPCChain sends events through a chain of agents in which real Flume and
@@ -201,9 +233,10 @@ func TestRPCChain(t *testing.T) {
 	all := links(makeKeystores(t))
 	var flumeFlows, sluiceFlows strings.Builder
 	var flumeNames, sluiceNames []string
+	var free ports
 	feed, outs := map[string]int{}, map[string]*componenttest.Output{}
 	for _, l := range all {
-		first, second, third, end := freePort(t), freePort(t), freePort(t), freePort(t)
+		first, second, third, end := free.take(t), free.take(t), free.take(t), free.take(t)
 		feed[l.name], outs[l.name] = first, collector(t, l, end)
 		flumeFlows.WriteString(flow("f", l.name+"1", l, first, second) + flow("f", l.name+"2", l, third, end))
 		sluiceFlows.WriteString(flow("s", l.name, l, second, third))
@@ -214,21 +247,81 @@ func TestRPCChain(t *testing.T) {
 	startFlumeConf(t, agentFile(t, "f", flumeNames, flumeFlows.String()), "f")
 	evs := oddEvents()
 	want := canonical(evs)
-	for _, l := range all {
-		t.Run(l.name, func(t *testing.T) {
-			cl := feeder(t, l, feed[l.name])
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			if err := cl.Append(ctx, evs[0]); err != nil {
-				t.Fatal(err)
-			}
-			if err := cl.AppendBatch(ctx, evs[1:]); err != nil {
-				t.Fatal(err)
-			}
-			outs[l.name].Wait(t, len(evs))
-			sameLines(t, l.name, canonical(outs[l.name].Events()), want)
-		})
-	}
+	t.Run("links", func(t *testing.T) {
+		for _, l := range all {
+			t.Run(l.name, func(t *testing.T) { t.Parallel(); chain(t, l, evs, want, feed[l.name], outs[l.name]) })
+		}
+	})
 	sluice.stop(t)
 }
 
+// chain sends evs over one link of a chain and waits for them at its end.
+func chain(t *testing.T, l link, evs []event.Event, want []string, port int, out *componenttest.Output) {
+	cl := feeder(t, l, port)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := cl.Append(ctx, evs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.AppendBatch(ctx, evs[1:]); err != nil {
+		t.Fatal(err)
+	}
+	out.Wait(t, len(evs))
+	sameLines(t, l.name, canonical(out.Events()), want)
+}
+
+// TestAvroClients lets Flume's avro-client send to Sluice's source and ours to
+// Flume's.
+func TestAvroClients(t *testing.T) {
+	var free ports
+	plain := link{name: "plain", typ: "avro"}
+	toSluice, toFlume, end := free.take(t), free.take(t), free.take(t)
+	sluiceOut, flumeOut := collector(t, plain, toSluice), collector(t, plain, end)
+	dir := t.TempDir()
+	lines := splitLines(status())
+	file, headers := filepath.Join(dir, "lines"), filepath.Join(dir, "headers")
+	for name, text := range map[string]string{file: status(), headers: "host = h1\nname = value with blanks\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := make([]event.Event, 0, len(lines))
+	for _, l := range lines {
+		want = append(want, event.Event{Body: []byte(strings.TrimSuffix(l, "\r")), Headers: []event.KV{{Key: "host", Value: []byte("h1")}, {Key: "name", Value: []byte("value with blanks")}}})
+	}
+	startFlumeConf(t, agentFile(t, "f", []string{"x"}, flow("f", "x", plain, toFlume, end)), "f")
+	for _, tt := range []struct {
+		name    string
+		out     *componenttest.Output
+		command []string
+		port    int
+	}{
+		{"flume to sluice", sluiceOut, []string{filepath.Join("peers", "flume-client.sh")}, toSluice},
+		{"sluice to flume", flumeOut, []string{binary, "avro-client"}, toFlume},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := append(tt.command[1:], "-H", "127.0.0.1", "-p", fmt.Sprint(tt.port), "-R", headers)
+			clientOutput(t, "", tt.command[0], append(args, "-F", file)...)
+			tt.out.Wait(t, len(want))
+			sameLines(t, tt.name, canonical(tt.out.Events()), canonical(want))
+
+			clientOutput(t, "by the\nstandard input\n", tt.command[0], args...)
+			tt.out.Wait(t, len(want)+2)
+
+			spool := filepath.Join(t.TempDir(), "spool")
+			if err := os.Mkdir(spool, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(spool, "a"), []byte("one\ntwo\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			clientOutput(t, "", tt.command[0], append(args, "--dirname", spool)...)
+			tt.out.Wait(t, len(want)+4)
+			got := tt.out.Bodies()
+			sameLines(t, tt.name, got[len(want):], []string{"by the", "standard input", "one", "two"})
+			if _, err := os.Stat(filepath.Join(spool, "a.COMPLETED")); err != nil && tt.command[0] == binary { // Flume's leaves the last one
+				t.Error(err)
+			}
+		})
+	}
+}
