@@ -208,3 +208,16 @@ func serverLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
 	dst = strconv.AppendInt(dst, int64(r.IntN(900)), 10)
 	return append(dst, " battery=ok duration=17ms"...), keep
 }
+
+// hopLine is 48 bytes: a time, a car and what its sensors say.
+func hopLine(r *rand.Rand, i int64, dst []byte) ([]byte, bool) {
+	dst = start2018.Add(time.Duration(i)*time.Millisecond).AppendFormat(dst, "20060102150405.000")
+	dst = append(dst, ",A"...)
+	dst = strconv.AppendInt(dst, 1000+int64(r.IntN(100)), 10)
+	for range 7 {
+		dst = append(dst, ',')
+		dst = strconv.AppendInt(dst, 10+int64(r.IntN(90)), 10)
+	}
+	dst = append(dst, ",AB"...)
+	return dst, true
+}

@@ -33,8 +33,12 @@ type input struct {
 func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (input, error) {
 	if !w.kafka {
 		spool := filepath.Join(dir, "spool")
+		port, err := freePort()
+		if err != nil {
+			return input{}, err
+		}
 		return input{
-			place: place{Spool: spool, Channel: filepath.Join(dir, "channel")},
+			place: place{Spool: spool, Port: port, Channel: filepath.Join(dir, "channel")},
 			// A hard link: the file appears at once and whole, and the corpus
 			// outlives the agent's deleting it.
 			release: func() error {

@@ -14,9 +14,10 @@ type workload struct {
 	Target float64 // the ratio of events per CPU second that is promised; 0: none
 	Lines  int64   // about so many, in full mode
 	corpus corpusFunc
-	all    bool // there is no filter: every line passes
-	kafka  bool // exec → memory → Kafka sink instead of spooldir → … → null
-	file   bool // a file channel instead of the memory channel
+	all    bool     // there is no filter: every line passes
+	kafka  bool     // exec → memory → Kafka sink instead of spooldir → … → null
+	file   bool     // a file channel instead of the memory channel
+	hop    []string // sink and source of a hop to another flow of the same agent, lines for both; nil: no hop
 
 	interceptors string // agent file lines of source r1
 	channels     int    // channels and null sinks; 0 means 1
@@ -99,6 +100,14 @@ func workloads() []workload {
 			interceptors: staticType + "a1.sources.r1.selector.mapping.car-batch-log = c1 c2\na1.sources.r1.selector.default = c2\n",
 		},
 		{
+			Name: "hop", What: `spooldir → memory → avro sink → avro source → memory → null, events of 48 bytes`, Target: 8,
+			Lines: 2 * million, corpus: lines(hopLine), all: true, channels: 2, fill: []int{1, 2}, hop: []string{},
+		},
+		{
+			Name: "hop-deflate", What: `the same with compression-type = deflate`, Target: 3,
+			Lines: 2 * million, corpus: lines(hopLine), all: true, channels: 2, fill: []int{1, 2}, hop: []string{"compression-type = deflate"},
+		},
+		{
 			Name: "kafka", What: `exec → memory → Kafka sink against Apache Kafka`, Target: 7,
 			Lines: 2 * million, corpus: driverLog, all: true, kafka: true,
 		},
@@ -113,6 +122,7 @@ func workloads() []workload {
 type place struct {
 	Spool   string // directory of the spooldir source
 	Command string // of the exec source
+	Port    int    // of the avro source
 	Broker  string
 	Topic   string
 	Channel string // directory for the files of a file channel
@@ -130,7 +140,11 @@ func (w workload) conf(p place) string {
 		}
 		return strings.Join(s, " ")
 	}
-	fmt.Fprintf(&b, "a1.sources = r1\na1.channels = %s\na1.sinks = %s\na1.sources.r1.channels = %[1]s\n", names("c"), names("k"))
+	sources, channels := "r1", names("c")
+	if w.hop != nil {
+		sources, channels = "r1 r2", "c1"
+	}
+	fmt.Fprintf(&b, "a1.sources = %s\na1.channels = %s\na1.sinks = %s\na1.sources.r1.channels = %s\n", sources, names("c"), names("k"), channels)
 	if w.kafka {
 		fmt.Fprintf(&b, "a1.sources.r1.type = exec\na1.sources.r1.command = %s\n", p.Command)
 	} else {
@@ -146,6 +160,14 @@ func (w workload) conf(p place) string {
 		}
 		fmt.Fprintf(&b, "a1.channels.c%d.type = %s\na1.channels.c%[1]d.capacity = 100000\na1.channels.c%[1]d.transactionCapacity = 10000\n", i, kind)
 		fmt.Fprintf(&b, "a1.sinks.k%d.channel = c%[1]d\na1.sinks.k%[1]d.batchSize = 1000\n", i)
+		if w.hop != nil && i == 1 {
+			fmt.Fprintf(&b, "a1.sinks.k1.type = avro\na1.sinks.k1.hostname = 127.0.0.1\na1.sinks.k1.port = %d\na1.sinks.k1.batch-size = 1000\n", p.Port)
+			fmt.Fprintf(&b, "a1.sources.r2.type = avro\na1.sources.r2.bind = 127.0.0.1\na1.sources.r2.port = %d\na1.sources.r2.channels = c2\n", p.Port)
+			for _, line := range w.hop {
+				fmt.Fprintf(&b, "a1.sinks.k1.%s\na1.sources.r2.%[1]s\n", line)
+			}
+			continue
+		}
 		if w.kafka {
 			fmt.Fprintf(&b, "a1.sinks.k%d.type = org.apache.flume.sink.kafka.KafkaSink\na1.sinks.k%[1]d.topic = %[2]s\na1.sinks.k%[1]d.brokerList = %[3]s\na1.sinks.k%[1]d.requiredAcks = 1\n", i, p.Topic, p.Broker)
 		} else {
