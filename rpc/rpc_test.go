@@ -74,7 +74,7 @@ func TestBadProperties(t *testing.T) {
 		{nil, "hosts"},
 		{map[string]string{"hosts": "a"}, "hosts.a"},
 		{map[string]string{"hosts": "a", "hosts.a": "h:1", "client.type": "x.y.Z"}, "client.type"},
-		{map[string]string{"hosts": "a", "hosts.a": "h:1", "kerberos": "true"}, "Kerberos"},
+		{map[string]string{"hosts": "a", "hosts.a": "h:1", "kerberos": "true"}, "kerberos"},
 	} {
 		if _, err := rpc.New(tt.props); err == nil || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%v: %v", tt.props, err)

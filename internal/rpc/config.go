@@ -127,7 +127,7 @@ func NoKerberos() component.Field {
 	var on bool
 	return component.Value("kerberos", &on, "bool", "false", func(s string) (bool, error) {
 		if strings.EqualFold(strings.TrimSpace(s), "true") {
-			return false, errors.New("Kerberos is not supported; use ssl = true, and client-auth = required on the source")
+			return false, errors.New("it is not supported: use ssl = true, and client-auth = required on the source")
 		}
 		return false, nil
 	}).Describe("Only false: Kerberos is not supported.")

@@ -13,14 +13,9 @@ import (
 	"github.com/sluice-data/sluice/event"
 )
 
-// Times of a peer.
-const (
-	// stallTime is how long a peer may pause in the middle of a call, leave
-	// its answer unread or take for the TLS handshake.
-	stallTime = time.Minute
-	// lingerTime is the same while the source is stopping.
-	lingerTime = time.Second
-)
+// stallTime is how long a peer may pause in the middle of a call, leave its
+// answer unread or take for the TLS handshake.
+const stallTime = time.Minute
 
 // readBuffer is the size of the buffers that connections share.
 const readBuffer = 64 << 10

@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/tcpserver"
 )
 
 // ServerConfig is what the avro and the thrift source have in common.
@@ -55,12 +54,16 @@ func (c *ServerConfig) NewSource(env component.Env) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, env: env, layers: layers{tls: conf, deflate: c.Deflate}, patience: stopTime,
+	s := &Server{cfg: c, env: env, layers: layers{tls: conf, deflate: c.Deflate}, port: tcpserver.New(env),
 		budget: budget{max: 4 * int64(c.MaxRequest)}, known: &knownClients{list: map[hash]bool{flumeHash(): true}},
 		filter:   filter{lookup: net.DefaultResolver.LookupAddr},
 		readFail: env.Metrics.Counter("EventReadFail"),
 		received: env.Metrics.Counter("AppendReceivedCount"), accepted: env.Metrics.Counter("AppendAcceptedCount"),
 		said: limiter{log: env.Log, most: 10, span: time.Minute},
+	}
+	s.port.MaxConnections = c.MaxConnections
+	s.port.TurnedAway = func(client net.Addr) {
+		s.said.warn("a client was turned away: too many connections", "client", client.String(), "max_connections", c.MaxConnections)
 	}
 	if c.Filter {
 		if len(c.FilterRules) == 0 {
@@ -96,31 +99,22 @@ func (k *knownClients) add(h hash) {
 	}
 }
 
-// stopTime is how long calls that were read before a stop wait for channels
-// that are full.
-const stopTime = 5 * time.Second
-
 // Server is a source that serves one of the protocols. It implements
 // component.Source.
 type Server struct {
-	cfg      *ServerConfig
-	env      component.Env
-	layers   layers
-	filter   filter
-	turns    chan struct{} // nil: any number of calls at a time
-	buffers  buffers
-	budget   budget
-	known    *knownClients
-	patience time.Duration // stopTime, or less in tests
-	said     limiter
+	cfg     *ServerConfig
+	env     component.Env
+	layers  layers
+	filter  filter
+	turns   chan struct{} // nil: any number of calls at a time
+	buffers buffers
+	budget  budget
+	known   *knownClients
+	said    limiter
 
 	readFail, received, accepted *atomic.Int64
 
-	mu       sync.Mutex
-	listener net.Listener
-	conns    map[net.Conn]struct{}
-	hard     context.CancelFunc // ends the wait for channels that are full; nil before Run
-	handlers sync.WaitGroup
+	port *tcpserver.Server
 }
 
 // Retry implements component.Retrier: the client waits for an answer.
@@ -128,138 +122,19 @@ func (s *Server) Retry() component.RetryPolicy { return component.RetryPolicy{On
 
 // Start opens the port.
 func (s *Server) Start(ctx context.Context) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.cfg.Bind, strconv.Itoa(s.cfg.Port)))
-	if err != nil {
-		return fmt.Errorf("listen for events: %w (check bind and port; another process may have the port)", err)
-	}
-	s.mu.Lock()
-	s.listener, s.conns = l, make(map[net.Conn]struct{})
-	s.mu.Unlock()
-	s.env.Log.Info("listening", "address", l.Addr().String(), "tls", s.layers.tls != nil, "deflate", s.layers.deflate)
-	return nil
+	return s.port.Listen(ctx, s.cfg.Bind, s.cfg.Port, "events")
 }
 
 // Addr is where the source listens, nil before Start.
-func (s *Server) Addr() net.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.listener == nil {
-		return nil
-	}
-	return s.listener.Addr()
-}
+func (s *Server) Addr() net.Addr { return s.port.Addr() }
 
 // Stop closes the port and all connections and waits for their goroutines.
-func (s *Server) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	if s.listener != nil {
-		s.listener.Close()
-		s.listener = nil
-	}
-	if s.hard != nil {
-		s.hard()
-	}
-	for c := range s.conns {
-		c.Close()
-	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() { s.handlers.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for connections to end: %w", ctx.Err())
-	}
-}
+func (s *Server) Stop(ctx context.Context) error { return s.port.Stop(ctx) }
 
 // Run serves clients until ctx ends. What was read before that is still
 // emitted and answered.
 func (s *Server) Run(ctx context.Context, out component.Output) error {
-	emit, hard := context.WithCancel(context.WithoutCancel(ctx))
-	defer hard()
-	s.mu.Lock()
-	l := s.listener
-	s.hard = hard
-	s.mu.Unlock()
-	if l == nil {
-		return errors.New("accept connections: the source was not started")
-	}
-	defer context.AfterFunc(ctx, func() {
-		l.Close()
-		time.AfterFunc(s.patience, hard)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for c := range s.conns {
-			_ = c.SetReadDeadline(time.Unix(0, 1)) // an error means that it is closed
-			_ = c.SetWriteDeadline(time.Now().Add(lingerTime))
-		}
-	})()
-	defer s.handlers.Wait()
-	for pause := time.Duration(0); ; {
-		c, err := l.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				c.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return nil // Stop
-		case err != nil: // out of file descriptors, perhaps: it may pass
-			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
-			s.said.warn("accept connection; will be tried again", "err", err)
-			s.env.Health(fmt.Errorf("accept connection: %w", err))
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			continue
-		}
-		if pause > 0 {
-			pause = 0
-			s.env.Health(nil)
-		}
-		if !s.admit(ctx, c) {
-			c.Close()
-			continue
-		}
-		open := s.env.Metrics.Counter("OpenConnectionCount")
-		open.Add(1)
-		s.handlers.Go(func() {
-			defer func() {
-				// One client's input must not end the process.
-				if r := recover(); r != nil {
-					s.env.Log.Error("a connection failed", "client", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
-				}
-				open.Add(-1)
-				c.Close()
-				s.mu.Lock()
-				delete(s.conns, c)
-				s.mu.Unlock()
-			}()
-			s.serve(ctx, emit, c, out)
-		})
-	}
-}
-
-// admit adds a connection to those that a stop ends.
-func (s *Server) admit(ctx context.Context, c net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.listener == nil: // stopped meanwhile
-		return false
-	case len(s.conns) >= s.cfg.MaxConnections:
-		s.said.warn("a client was turned away: too many connections", "client", c.RemoteAddr().String(), "max_connections", s.cfg.MaxConnections)
-		return false
-	}
-	s.conns[c] = struct{}{}
-	if ctx.Err() != nil { // too late for the AfterFunc to see it
-		_ = c.SetReadDeadline(time.Unix(0, 1))
-	}
-	return true
+	return s.port.Run(ctx, func(emit context.Context, c net.Conn) { s.serve(ctx, emit, c, out) })
 }
 
 // serve is one connection.
@@ -337,7 +212,7 @@ type session struct {
 func (c *session) extend() {
 	d := stallTime
 	if c.stop.Err() != nil {
-		d = lingerTime
+		d = tcpserver.LingerTime
 	}
 	c.timed = true
 	_ = c.raw.SetReadDeadline(time.Now().Add(d)) // an error shows at the read
@@ -452,7 +327,7 @@ func (c *session) put(b *event.Batch, single bool) error {
 func (c *session) write(p []byte) error {
 	d := stallTime
 	if c.stop.Err() != nil {
-		d = lingerTime
+		d = tcpserver.LingerTime
 	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(d)) // an error shows at the write
 	if _, err := c.conn.Write(p); err != nil {

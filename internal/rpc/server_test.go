@@ -285,7 +285,7 @@ func TestStop(t *testing.T) {
 func TestStopOnAFullChannel(t *testing.T) {
 	out := componenttest.NewOutput()
 	s, r, addr := serve(t, Avro, out)
-	s.patience = 20 * time.Millisecond
+	s.port.Patience = 20 * time.Millisecond
 	out.Pause()
 	answered := make(chan error)
 	go func() {

@@ -197,7 +197,8 @@ func canonical(evs []event.Event) []string {
 	return out
 }
 
-func startFlumeConf(t *testing.T, conf, agent string, env ...string) flumeAgent {
+// startFlumeConf runs an agent of Flume and waits until its sources listen.
+func startFlumeConf(t *testing.T, conf, agent string, listen ...int) flumeAgent {
 	t.Helper()
 	fetched(t, "flume.sh")
 	f := flumeAgent{filepath.Join(t.TempDir(), "flume")}
@@ -207,8 +208,17 @@ func startFlumeConf(t *testing.T, conf, agent string, env ...string) flumeAgent 
 		}
 		f.kill(t)
 	})
-	if _, err := peer("flume.sh", append([]string{"FLUME_HEAP=256m"}, env...), "start", f.dir, conf, agent); err != nil {
+	if _, err := peer("flume.sh", []string{"FLUME_HEAP=256m"}, "start", f.dir, conf, agent); err != nil {
 		t.Fatal(err)
+	}
+	for _, port := range listen {
+		eventually(t, 2*time.Minute, "flume listens", func() error {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		})
 	}
 	return f
 }
@@ -233,6 +243,7 @@ func TestRPCChain(t *testing.T) {
 	all := links(makeKeystores(t))
 	var flumeFlows, sluiceFlows strings.Builder
 	var flumeNames, sluiceNames []string
+	var listen []int
 	var free ports
 	feed, outs := map[string]int{}, map[string]*componenttest.Output{}
 	for _, l := range all {
@@ -240,11 +251,12 @@ func TestRPCChain(t *testing.T) {
 		feed[l.name], outs[l.name] = first, collector(t, l, end)
 		flumeFlows.WriteString(flow("f", l.name+"1", l, first, second) + flow("f", l.name+"2", l, third, end))
 		sluiceFlows.WriteString(flow("s", l.name, l, second, third))
+		listen = append(listen, first, third)
 		flumeNames = append(flumeNames, l.name+"1", l.name+"2")
 		sluiceNames = append(sluiceNames, l.name)
 	}
 	sluice := startSluice(t, "agent", "-n", "s", "-f", agentFile(t, "s", sluiceNames, sluiceFlows.String()))
-	startFlumeConf(t, agentFile(t, "f", flumeNames, flumeFlows.String()), "f")
+	startFlumeConf(t, agentFile(t, "f", flumeNames, flumeFlows.String()), "f", listen...)
 	evs := oddEvents()
 	want := canonical(evs)
 	t.Run("links", func(t *testing.T) {
@@ -289,7 +301,7 @@ func TestAvroClients(t *testing.T) {
 	for _, l := range lines {
 		want = append(want, event.Event{Body: []byte(strings.TrimSuffix(l, "\r")), Headers: []event.KV{{Key: "host", Value: []byte("h1")}, {Key: "name", Value: []byte("value with blanks")}}})
 	}
-	startFlumeConf(t, agentFile(t, "f", []string{"x"}, flow("f", "x", plain, toFlume, end)), "f")
+	startFlumeConf(t, agentFile(t, "f", []string{"x"}, flow("f", "x", plain, toFlume, end)), "f", toFlume)
 	for _, tt := range []struct {
 		name    string
 		out     *componenttest.Output

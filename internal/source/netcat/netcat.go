@@ -4,16 +4,11 @@ package netcat
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"runtime/debug"
-	"strconv"
-	"sync"
-	"time"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/charset"
+	"github.com/sluice-data/sluice/internal/tcpserver"
 )
 
 const notes = `- Every line is answered, in order: ` + "`OK`" + ` when all required channels took it, ` + "`FAILED: reason`" + ` when one did not; the client decides whether to send it again. A full channel is waited for as long as the channel's own keep-alive and no longer.
@@ -56,136 +51,29 @@ func (c *config) Fields() []component.Field {
 }
 
 func (c *config) NewSource(env component.Env) (component.Source, error) {
-	return &source{cfg: c, env: env, patience: stopTime}, nil
+	return &source{cfg: c, env: env, port: tcpserver.New(env)}, nil
 }
 
 type source struct {
-	cfg      *config
-	env      component.Env
-	patience time.Duration // stopTime, or less in tests
-
-	mu       sync.Mutex
-	listener net.Listener
-	conns    map[net.Conn]struct{}
-	hard     context.CancelFunc // makes channels that are full be waited for no longer; nil before Run
-	handlers sync.WaitGroup
+	cfg  *config
+	env  component.Env
+	port *tcpserver.Server
 }
 
 // Retry implements component.Retrier: the client waits for an answer.
 func (s *source) Retry() component.RetryPolicy { return component.RetryPolicy{Once: true} }
 
 func (s *source) Start(ctx context.Context) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.cfg.bind, strconv.Itoa(s.cfg.port)))
-	if err != nil {
-		return fmt.Errorf("listen for lines: %w (check bind and port; another process may have the port)", err)
-	}
-	s.mu.Lock()
-	s.listener, s.conns = l, make(map[net.Conn]struct{})
-	s.mu.Unlock()
-	s.env.Log.Info("listening", "address", l.Addr().String())
-	return nil
+	return s.port.Listen(ctx, s.cfg.bind, s.cfg.port, "lines")
 }
 
 // Stop closes the port and all connections and waits for their goroutines.
-func (s *source) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	if s.listener != nil {
-		s.listener.Close()
-		s.listener = nil
-	}
-	if s.hard != nil {
-		s.hard()
-	}
-	for c := range s.conns {
-		c.Close()
-	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() { s.handlers.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for connections to end: %w", ctx.Err())
-	}
-}
+func (s *source) Stop(ctx context.Context) error { return s.port.Stop(ctx) }
 
+// Run serves clients. What was read before a stop is still delivered and
+// answered.
 func (s *source) Run(ctx context.Context, out component.Output) error {
-	// What was read before a stop is still delivered and answered, so it does
-	// not end with ctx.
-	emit, hard := context.WithCancel(context.WithoutCancel(ctx))
-	defer hard()
-	s.mu.Lock()
-	l := s.listener
-	s.hard = hard
-	s.mu.Unlock()
-	if l == nil {
-		return errors.New("accept connections: the source was not started")
-	}
-	// The end of ctx closes the port and wakes the readers up; what they are
-	// in the middle of is answered.
-	defer context.AfterFunc(ctx, func() {
-		l.Close()
-		time.AfterFunc(s.patience, hard)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for c := range s.conns {
-			_ = c.SetReadDeadline(time.Unix(0, 1)) // an error means that it is closed
-			_ = c.SetWriteDeadline(time.Now().Add(lingerTime))
-		}
-	})()
-	defer s.handlers.Wait()
-	for pause := time.Duration(0); ; {
-		c, err := l.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				c.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return nil // Stop
-		case err != nil: // out of file descriptors, perhaps: it may pass
-			pause = min(max(2*pause, 10*time.Millisecond), time.Second)
-			s.env.Log.Warn("accept connection; will be tried again", "pause", pause, "err", err)
-			s.env.Health(fmt.Errorf("accept connection: %w", err))
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			continue
-		}
-		if pause > 0 {
-			pause = 0
-			s.env.Health(nil)
-		}
-		s.mu.Lock()
-		if s.listener == nil { // stopped meanwhile
-			s.mu.Unlock()
-			c.Close()
-			return nil
-		}
-		s.conns[c] = struct{}{}
-		if ctx.Err() != nil { // too late for the AfterFunc to see it
-			_ = c.SetReadDeadline(time.Unix(0, 1))
-		}
-		s.mu.Unlock()
-		open := s.env.Metrics.Counter("OpenConnectionCount")
-		open.Add(1)
-		s.handlers.Go(func() {
-			defer func() {
-				open.Add(-1)
-				c.Close()
-				s.mu.Lock()
-				delete(s.conns, c)
-				s.mu.Unlock()
-				// One client's input must not end the process.
-				if r := recover(); r != nil {
-					s.env.Log.Error("a connection failed", "client", c.RemoteAddr().String(), "panic", r, "stack", string(debug.Stack()))
-				}
-			}()
-			(&session{s: s, conn: c, out: out, stop: ctx, emitCtx: emit}).serve()
-		})
-	}
+	return s.port.Run(ctx, func(emit context.Context, c net.Conn) {
+		(&session{s: s, conn: c, out: out, stop: ctx, emitCtx: emit}).serve()
+	})
 }

@@ -29,9 +29,7 @@ func start(t testing.TB, out component.Output, props ...string) (*source, *compo
 
 func dial(t testing.TB, s *source) net.Conn {
 	t.Helper()
-	s.mu.Lock()
-	addr := s.listener.Addr().String()
-	s.mu.Unlock()
+	addr := s.port.Addr().String()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -312,7 +310,7 @@ func TestStopWhenTheChannelIsFull(t *testing.T) {
 	for out.emits.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	s.patience = time.Millisecond
+	s.port.Patience = time.Millisecond
 	r.Stop()
 	if n := out.pool.Outstanding(); n != 0 {
 		t.Errorf("%d blocks leaked", n)

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/charset"
+	"github.com/sluice-data/sluice/internal/tcpserver"
 )
 
 const (
@@ -24,15 +25,12 @@ const (
 	firstBlock = 512
 	lastBlock  = 64 << 10
 	minRead    = 128
-	// stopTime is how long lines that were read before a stop wait for
-	// channels that are full.
-	stopTime = 5 * time.Second
 	// writeTime is how long a client may leave its answers unread.
 	writeTime = time.Minute
 	// lingerTime and lingerBytes bound what is read and dropped after the
 	// last answer, so that the client sees it: closing a connection with
 	// unread input resets it. A stop waits so long for a client to read.
-	lingerTime  = time.Second
+	lingerTime  = tcpserver.LingerTime
 	lingerBytes = 1 << 20
 )
 
