@@ -282,6 +282,131 @@ func chain(t *testing.T, l link, evs []event.Event, want []string, port int, out
 	sameLines(t, l.name, canonical(out.Events()), want)
 }
 
+// signal sends a signal to Flume's process.
+func (f flumeAgent) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(f.dir, "flume.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(b), &pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRPCPeerFails freezes and kills the Flume that a Sluice agent sends to,
+// for both protocols, and has another sink speak plainly to a source with TLS:
+// no event is lost, each cause has its line in the log, and the sinks go on by
+// themselves.
+func TestRPCPeerFails(t *testing.T) {
+	k := makeKeystores(t)
+	var free ports
+	avro, thrift := link{name: "avro", typ: "avro"}, link{name: "thrift", typ: "thrift"}
+	wrong := link{name: "wrong", typ: "avro", source: links(k)[2].source}
+	impatient := func(l link) link { l.sink = []string{"request-timeout = 2000"}; return l }
+	var flumeFlows, sluiceFlows strings.Builder
+	var names []string
+	var listen []int
+	feed, outs := map[string]int{}, map[string]*componenttest.Output{}
+	for _, l := range []link{avro, thrift, wrong} {
+		first, second, end := free.take(t), free.take(t), free.take(t)
+		names, listen = append(names, l.name), append(listen, second)
+		feed[l.name] = first
+		outs[l.name] = collector(t, link{typ: l.typ}, end)
+		flumeFlows.WriteString(flow("f", l.name, l, second, end))
+		sluiceFlows.WriteString(flow("s", l.name, impatient(link{name: l.name, typ: l.typ}), first, second))
+	}
+	conf := agentFile(t, "f", names, flumeFlows.String())
+	flume := startFlumeConf(t, conf, "f", listen...)
+	sluice := startSluice(t, "agent", "-n", "s", "-f", agentFile(t, "s", names, sluiceFlows.String()))
+	clients := map[string]*rpc.Client{}
+	for _, l := range []link{avro, thrift, wrong} {
+		clients[l.name] = feeder(t, link{typ: l.typ}, feed[l.name])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	sent := 0
+	batch := func() {
+		t.Helper()
+		var evs []event.Event
+		for range 50 {
+			evs = append(evs, event.Event{Body: fmt.Append(nil, "event ", sent)})
+			sent++
+		}
+		for name, cl := range clients {
+			eventually(t, time.Minute, "sluice takes events for "+name, func() error { return cl.AppendBatch(ctx, evs) })
+		}
+	}
+	arrived := func(step string) {
+		t.Helper()
+		for _, name := range []string{"avro", "thrift"} {
+			eventually(t, 2*time.Minute, step+": every event arrives over "+name, func() error {
+				got := map[string]bool{}
+				for _, b := range outs[name].Bodies() {
+					got[b] = true
+				}
+				for i := range sent {
+					if !got[fmt.Sprint("event ", i)] {
+						return fmt.Errorf("event %d of %d is not there", i, sent)
+					}
+				}
+				return nil
+			})
+		}
+	}
+	failures := func(sink, text string) int {
+		n := 0
+		for _, l := range splitLines(sluice.out.String()) {
+			if strings.Contains(l, "the sink failed") && strings.Contains(l, "sink="+sink+" ") && strings.Contains(l, text) {
+				n++
+			}
+		}
+		return n
+	}
+	fails := func(step, text string, sinks ...string) {
+		t.Helper()
+		for _, sink := range sinks {
+			eventually(t, time.Minute, step+": the log of "+sink+" says so", func() error {
+				if failures(sink, text) == 0 {
+					return fmt.Errorf("no line with %q", text)
+				}
+				return nil
+			})
+		}
+	}
+	batch()
+	arrived("at first")
+	fails("no TLS", "ssl", "wrong")
+
+	flume.signal(t, syscall.SIGSTOP)
+	batch()
+	fails("frozen", "did not answer in time", "avro", "thrift")
+	flume.signal(t, syscall.SIGCONT)
+	arrived("awake again")
+
+	flume.kill(t)
+	batch()
+	fails("killed", "127.0.0.1:", "avro", "thrift")
+	if _, err := peer("flume.sh", []string{"FLUME_HEAP=256m"}, "start", flume.dir, conf, "f"); err != nil {
+		t.Fatal(err)
+	}
+	arrived("started again")
+	// One line for each cause, not one for each try.
+	for _, sink := range []string{"avro", "thrift", "wrong"} {
+		if n := failures(sink, ""); n > 6 {
+			t.Errorf("%d lines of failures of %s", n, sink)
+		}
+	}
+	if n := len(outs["wrong"].Events()); n != 0 {
+		t.Errorf("%d events came through without TLS", n)
+	}
+	sluice.kill() // the events of the sink without TLS would hold an orderly stop up
+}
+
 // TestAvroClients lets Flume's avro-client send to Sluice's source and ours to
 // Flume's.
 func TestAvroClients(t *testing.T) {
