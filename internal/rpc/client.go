@@ -59,6 +59,7 @@ type conn struct {
 	since  time.Time
 	out    []byte
 	in     []byte
+	spoilt bool // its deadline may change at any time: not to be used again
 }
 
 // dialError is a connection that could not be made: nothing was sent.
@@ -103,11 +104,12 @@ func (c *conn) append(ctx context.Context, evs []event.Event, single bool) error
 	if err := c.raw.SetDeadline(time.Now().Add(c.set.requestTimeout)); err != nil {
 		return c.explain(err)
 	}
-	defer context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(0, 1)) })()
+	done := context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(0, 1)) })
 	status, err := c.call(evs, single)
 	if errors.Is(err, errAgain) {
 		status, err = c.call(evs, single)
 	}
+	c.spoilt = !done()
 	if cap(c.out) > maxKept {
 		c.out = nil
 	}
@@ -247,6 +249,10 @@ func (e *endpoint) send(ctx context.Context, evs []event.Event, single bool) err
 		return err
 	}
 	for len(evs) > 0 {
+		if c.spoilt { // ctx ended as the last answer came
+			e.drop(c)
+			return ctx.Err()
+		}
 		n := min(len(evs), e.set.batchSize)
 		if err := c.append(ctx, evs[:n], single); err != nil {
 			e.drop(c) // what it would answer next is not known, and another one may sit behind the address
@@ -256,7 +262,7 @@ func (e *endpoint) send(ctx context.Context, evs []event.Event, single bool) err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.closed || c.spoilt {
 		e.drop(c)
 		return nil
 	}
@@ -324,7 +330,8 @@ func (f *failover) each(send func(*endpoint) error) error {
 			}
 			last = err
 			f.next(at)
-			if var1 := (*dialError)(nil); !errors.As(err, &var1) {
+			var unreachable *dialError
+			if !errors.As(err, &unreachable) {
 				reached = true
 				break
 			}

@@ -353,11 +353,11 @@ func (c *session) tell(client string, first []byte, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.s.said.warn("a client was disconnected: it stopped in the middle of a call", "client", client, "after", stallTime)
 		return
-	case c.called && (errors.Is(err, io.EOF) || isReset(err)):
-		c.s.env.Log.Debug("a client left", "client", client)
+	case c.conn == nil && errors.Is(err, context.DeadlineExceeded):
+		c.s.said.warn("a client was disconnected: it did not finish the TLS handshake", "client", client, "after", stallTime)
 		return
-	case errors.Is(err, io.EOF) && len(first) == 0:
-		c.s.env.Log.Debug("a client connected and left", "client", client)
+	case (c.called || len(first) == 0) && (errors.Is(err, io.EOF) || isReset(err)):
+		c.s.env.Log.Debug("a client left", "client", client)
 		return
 	}
 	if !errors.As(err, &bad) {
