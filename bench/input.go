@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,9 @@ type input struct {
 }
 
 func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (input, error) {
+	if w.tail {
+		return tailInput(dir, c)
+	}
 	if !w.kafka {
 		spool := filepath.Join(dir, "spool")
 		port, err := freePort()
@@ -90,6 +94,54 @@ func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (in
 			return nil
 		},
 	}, nil
+}
+
+// tailInput makes the files beside the directory that is followed and moves
+// them in: one file under many names would be one file.
+func tailInput(dir string, c corpus) (input, error) {
+	spool, ready := filepath.Join(dir, "spool"), filepath.Join(dir, "ready")
+	if err := os.Mkdir(ready, 0o755); err != nil {
+		return input{}, fmt.Errorf("prepare input: %w", err)
+	}
+	names := c.spoolNames()
+	for i, name := range names {
+		to := filepath.Join(ready, name)
+		var err error
+		if i == 0 {
+			err = os.Link(c.Path, to)
+		} else {
+			err = copyFile(c.Path, to)
+		}
+		if err != nil {
+			return input{}, fmt.Errorf("prepare input: %w", err)
+		}
+	}
+	return input{
+		place: place{Spool: spool},
+		release: func() error {
+			for _, name := range names {
+				if err := os.Rename(filepath.Join(ready, name), filepath.Join(spool, name)); err != nil {
+					return fmt.Errorf("move the file in: %w", err)
+				}
+			}
+			return nil
+		},
+		check: func(context.Context) error { return nil },
+	}, nil
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
 }
 
 // gatedCat writes a script that waits in the open of a named pipe, which costs

@@ -18,6 +18,7 @@ type workload struct {
 	kafka  bool     // exec → memory → Kafka sink instead of spooldir → … → null
 	file   bool     // a file channel instead of the memory channel
 	hop    []string // sink and source of a hop to another flow of the same agent, lines for both; nil: no hop
+	tail   bool     // taildir instead of spooldir
 
 	interceptors string // agent file lines of source r1
 	channels     int    // channels and null sinks; 0 means 1
@@ -57,6 +58,12 @@ func workloads() []workload {
 		{
 			Name: "day", What: `the day's file: spooldir → regex_filter ^\d{14} → memory → null`, Target: 10,
 			Lines: dayLines, corpus: statusDay,
+			interceptors: "a1.sources.r1.interceptors = i1\n" +
+				interceptor("i1", "regex_filter", "regex", `^\\d{14}`, "excludeEvents", "false"),
+		},
+		{
+			Name: "day-tail", What: `the day's file: taildir → regex_filter ^\d{14} → memory → null`, Target: 8,
+			Lines: dayLines, corpus: statusDay, tail: true,
 			interceptors: "a1.sources.r1.interceptors = i1\n" +
 				interceptor("i1", "regex_filter", "regex", `^\\d{14}`, "excludeEvents", "false"),
 		},
@@ -120,7 +127,7 @@ func workloads() []workload {
 
 // place says where a run's pieces are.
 type place struct {
-	Spool   string // directory of the spooldir source
+	Spool   string // directory of the spooldir or taildir source
 	Command string // of the exec source
 	Port    int    // of the avro source
 	Broker  string
@@ -129,7 +136,8 @@ type place struct {
 }
 
 // conf is the agent file. The sizes are those of the pilot's own file, and the
-// same for both agents; pollDelay only shortens the wait before the flow begins.
+// same for both agents; pollDelay and the taildir source's pauses only shorten
+// the wait before the flow begins.
 func (w workload) conf(p place) string {
 	var b strings.Builder
 	n := max(w.channels, 1)
@@ -145,9 +153,13 @@ func (w workload) conf(p place) string {
 		sources, channels = "r1 r2", "c1"
 	}
 	fmt.Fprintf(&b, "a1.sources = %s\na1.channels = %s\na1.sinks = %s\na1.sources.r1.channels = %s\n", sources, names("c"), names("k"), channels)
-	if w.kafka {
+	switch {
+	case w.kafka:
 		fmt.Fprintf(&b, "a1.sources.r1.type = exec\na1.sources.r1.command = %s\n", p.Command)
-	} else {
+	case w.tail:
+		fmt.Fprintf(&b, "a1.sources.r1.type = TAILDIR\na1.sources.r1.filegroups = f1\na1.sources.r1.filegroups.f1 = %s/.*\na1.sources.r1.positionFile = %[1]s.positions\n", p.Spool)
+		b.WriteString("a1.sources.r1.backoffSleepIncrement = 10\na1.sources.r1.maxBackoffSleep = 10\n")
+	default:
 		fmt.Fprintf(&b, "a1.sources.r1.type = spooldir\na1.sources.r1.spoolDir = %s\na1.sources.r1.deletePolicy = immediate\na1.sources.r1.pollDelay = 10\n", p.Spool)
 	}
 	b.WriteString("a1.sources.r1.batchSize = 1000\n")

@@ -28,5 +28,6 @@ import (
 	_ "github.com/sluice-data/sluice/internal/source/netcat"
 	_ "github.com/sluice-data/sluice/internal/source/seq"
 	_ "github.com/sluice-data/sluice/internal/source/spooldir"
+	_ "github.com/sluice-data/sluice/internal/source/taildir"
 	_ "github.com/sluice-data/sluice/internal/source/thrift"
 )

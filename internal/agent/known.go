@@ -15,7 +15,6 @@ const kindProcessor component.Kind = "sink processor"
 // costs that component only. Each line is an alias (or -) and Java classes.
 var notBuilt = parseKnown(map[component.Kind]string{
 	component.KindSource: `
-		taildir org.apache.flume.source.taildir.TaildirSource
 		netcatudp org.apache.flume.source.NetcatUdpSource
 		syslogtcp org.apache.flume.source.SyslogTcpSource
 		multiport_syslogtcp org.apache.flume.source.MultiportSyslogTCPSource

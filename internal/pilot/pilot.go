@@ -237,7 +237,8 @@ func (p *pilot) plan() {
 		}
 		// The agent takes a free port and says which: a port that was free a
 		// moment ago might now be another run's agent, which would answer too.
-		args = append(args, "-Dflume.monitoring.type=http", "-Dflume.monitoring.host=127.0.0.1", "-Dflume.monitoring.port=0")
+		// The position in the drivers' log is this run's, too.
+		args = append(args, "-Duser.home="+p.Dir, "-Dflume.monitoring.type=http", "-Dflume.monitoring.host=127.0.0.1", "-Dflume.monitoring.port=0")
 		c := mk(name)
 		c.announces = regexp.MustCompile(`metrics="?(http://[^\s"]+)`)
 		c.args = func(int) []string { return args }

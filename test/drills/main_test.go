@@ -1,5 +1,5 @@
-// Package drills kills a broker, and a process with a file channel, again and again and accounts for everything that they
-// had acknowledged.
+// Package drills kills brokers, agents, and a process with a file channel, again and again and accounts for everything
+// that they had acknowledged.
 package drills
 
 import (
@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 			}
 			return
 		}
+	}
+	if conf := os.Getenv(agentEnv); conf != "" {
+		os.Exit(runAgent(conf))
 	}
 	os.Exit(m.Run())
 }

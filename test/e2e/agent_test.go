@@ -119,7 +119,7 @@ func agent(t *testing.T, text string, opts ...string) (p *proc, url string) {
 		t.Fatal(err)
 	}
 	p = start(t, "/opt/flume/bin/flume-ng", append([]string{"agent", "--conf", filepath.Dir(conf), "--conf-file", conf, "--name", "a",
-		"-Dflume.root.logger=INFO,console", "-Dflume.monitoring.type=http", "-Dflume.monitoring.port=0", "-Dflume.monitoring.host=127.0.0.1"}, opts...)...)
+		"-Duser.home=" + filepath.Dir(conf), "-Dflume.root.logger=INFO,console", "-Dflume.monitoring.type=http", "-Dflume.monitoring.port=0", "-Dflume.monitoring.host=127.0.0.1"}, opts...)...)
 	return p, strings.TrimSuffix(p.find(`metrics=(http://\S+/metrics)`), "/metrics")
 }
 

@@ -244,7 +244,7 @@ type sluiceAgent struct{ *sluiceProcess }
 
 func startAgent(t *testing.T, s site) runningAgent {
 	t.Helper()
-	return sluiceAgent{startSluice(t, "agent", "-n", pilotAgent, "-f", s.conf, "-Dflume.root.logger=INFO,console")}
+	return sluiceAgent{startSluice(t, "agent", "-n", pilotAgent, "-f", s.conf, "-Duser.home="+s.dir, "-Dflume.root.logger=INFO,console")}
 }
 
 func (a sluiceAgent) log() string { return a.out.String() }

@@ -23,9 +23,11 @@ func collection() string {
 	return filepath.Join(cmp.Or(os.Getenv("SLUICE_SHARED"), "../../../shared"), "flume-conf")
 }
 
-// command matches an exec source's command: the files name commands of other
-// people's machines.
-var command = regexp.MustCompile(`(?m)^([ \t]*\S+\.sources\.\S+\.command[ \t]*[=:]).*$`)
+// The files name commands and directories of other people's machines.
+var (
+	command   = regexp.MustCompile(`(?m)^([ \t]*\S+\.sources\.\S+\.command[ \t]*[=:]).*$`)
+	positions = regexp.MustCompile(`(?m)^[ \t]*(\S+\.sources\.\S+\.positionFile)[ \t]*[=:].*$`)
+)
 
 // TestRealFilesComeUp starts every agent of the collection that uses only
 // what is built, each in a network namespace with nothing but loopback, and
@@ -80,7 +82,9 @@ func compareStart(t *testing.T, unshare string, col []string) bool {
 	}
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "flume.conf")
-	if err := os.WriteFile(conf, command.ReplaceAll(text, []byte("$1 sleep 600")), 0o644); err != nil {
+	text = command.ReplaceAll(text, []byte("$1 sleep 600"))
+	text = positions.ReplaceAll(text, []byte("$1 = "+dir+"/${1}.json"))
+	if err := os.WriteFile(conf, text, 0o644); err != nil {
 		t.Error(err)
 		return false
 	}
@@ -89,7 +93,7 @@ func compareStart(t *testing.T, unshare string, col []string) bool {
 	}
 
 	var log bytes.Buffer
-	cmd := exec.Command(unshare, "-rn", "sh", "-c", `ip link set lo up && exec "$0" agent -n "$1" -f "$2" --stop-timeout 1s`, binary, name, conf)
+	cmd := exec.Command(unshare, "-rn", "sh", "-c", `ip link set lo up && exec "$0" agent -n "$1" -f "$2" -Duser.home="$3" --stop-timeout 1s`, binary, name, conf, dir)
 	cmd.Dir, cmd.Stderr = dir, &log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

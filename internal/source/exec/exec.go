@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-data/sluice/internal/charset"
 )
 
-const notes = `- **A full channel loses nothing.** The source waits for its channel as long as it takes; meanwhile the pipe fills and the command waits too. Flume drops the lines it has read and ends the command. What the command itself cannot repeat is lost with the agent: use ` + "`TAILDIR` or `spooldir`" + ` for files.
+const notes = `- **tail -F.** The file of a command that is ` + "`tail -F FILE`" + ` is followed without running it, with a position that is kept across restarts, so that a restart neither loses nor repeats lines; [Following files](../taildir.md#tail--f-in-the-exec-source) says which commands are recognised, where the position is, and what happens when the file is rotated. ` + "`restart`, `restartThrottle` and `logStdErr`" + ` have no effect then. ` + "`followByPosition = false`" + ` runs the command.
+- **A full channel loses nothing.** The source waits for its channel as long as it takes; meanwhile the pipe fills and the command waits too. Flume drops the lines it has read and ends the command. What a command itself cannot repeat is lost with the agent.
 - **batchTimeout.** When it is not set, what one read from the pipe returned is delivered at once; Flume holds lines back for three seconds. When it is set, lines wait for ` + "`batchSize`" + ` of them or 16 MiB, and at most that long.
 - **No process stays behind.** The command, and whatever it started, runs in a process group of its own below a guard (this program again, shown as ` + "`sluice-exec-guard`" + `). On a stop the group gets SIGTERM, after 2 s SIGKILL; when the agent dies, even by SIGKILL, the guard kills the group. A process that leaves the group (` + "`setsid`" + `, a daemon) is not followed.
 - **On a stop** what the pipe still holds is read and delivered, for at most 5 s altogether.
@@ -40,6 +41,8 @@ type config struct {
 	batchSize    int
 	batchTimeout time.Duration // negative: not set
 	charset      *charset.Charset
+	follow       bool
+	positionDir  string
 }
 
 func (c *config) Fields() []component.Field {
@@ -61,6 +64,10 @@ func (c *config) Fields() []component.Field {
 		timeout.Describe("How long lines may wait for a batch to fill. Not set: lines do not wait. (Flume: 3000.)"),
 		component.Value("charset", &c.charset, "string", "UTF-8", charset.Narrow).
 			Describe("The character set of the lines, by any of Java's names for it. Bodies keep it."),
+		component.Bool("followByPosition", &c.follow, true).
+			Describe("Follow the file of a command that is `tail -F FILE` without running it, and keep a position across restarts. Not a property of Flume."),
+		component.String("followPositionDir", &c.positionDir, "").AsType("path").AsDefault("${user.home}" + defaultPositionDir).
+			Describe("Where that position is kept. It is made. Not a property of Flume."),
 	}
 }
 
@@ -72,6 +79,9 @@ func (c *config) NewSource(env component.Env) (component.Source, error) {
 	}
 	if len(s.argv) == 0 || s.argv[0] == "" {
 		return nil, &component.KeyError{Key: "command", Err: errors.New("it is empty")}
+	}
+	if f, ok := recognise(c.shell, c.command); ok && c.follow {
+		s.tail = &f
 	}
 	return s, nil
 }

@@ -22,7 +22,7 @@ const (
 // line feed follows.
 type lines struct {
 	pool *event.Pool
-	cs   *charset.Charset
+	rec  recoder
 	long func() // told when a line was cut at maxLine
 
 	blk     *event.Block
@@ -33,7 +33,6 @@ type lines struct {
 	ready   [][]byte
 	held    []heldBlock // blocks before blk that ready has views of, in order
 	pinned  int         // their bytes
-	text    []byte
 }
 
 // heldBlock is a block that is full and has lines which are not delivered.
@@ -43,7 +42,7 @@ type heldBlock struct {
 }
 
 func newLines(pool *event.Pool, cs *charset.Charset, long func()) *lines {
-	return &lines{pool: pool, cs: cs, long: long, max: maxLine}
+	return &lines{pool: pool, rec: recoder{cs: cs}, long: long, max: maxLine}
 }
 
 // room returns memory to read into.
@@ -139,16 +138,7 @@ func (l *lines) fill(b *event.Batch, n int) {
 		b.Attach(l.blk)
 	}
 	for _, line := range l.ready[:n] {
-		if l.cs.Valid(line) {
-			b.Add(line)
-			continue
-		}
-		// Java decodes and encodes again: malformed bytes come out as the
-		// replacement character, or as ? where the set has none.
-		text, _ := l.cs.AppendUTF8(l.text[:0], line, charset.Replace) // Replace has no errors
-		mid := len(text)
-		l.text = l.cs.AppendText(text, text)
-		b.Append(l.text[mid:])
+		l.rec.add(b, line)
 	}
 }
 

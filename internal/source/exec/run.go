@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/tail"
 )
 
 const (
@@ -31,10 +32,12 @@ type source struct {
 	cfg  *config
 	env  component.Env
 	argv []string
+	tail *followed // not nil: the command is tail -F
 
-	mu      sync.Mutex
-	running chan struct{} // closed when Run has returned; nil before the first
-	hard    chan struct{} // closed by Stop: end at once
+	mu        sync.Mutex
+	running   chan struct{} // closed when Run has returned; nil before the first
+	hard      chan struct{} // closed by Stop: end at once
+	following *tail.Source  // what takes the place of the command
 }
 
 // BatchSize implements component.Sizer.
@@ -42,21 +45,37 @@ func (s *source) BatchSize() int { return s.cfg.batchSize }
 
 // Start checks that there is such a command; Run starts it, when there is
 // somebody to take its lines.
-func (s *source) Start(context.Context) error {
-	_, err := s.resolve()
+func (s *source) Start(ctx context.Context) (err error) {
+	var f *tail.Source
+	if s.tail != nil {
+		if f, err = s.startFollowing(ctx); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	s.following = f
+	s.mu.Unlock()
+	if f == nil {
+		_, err = s.resolve()
+	}
 	return err
 }
 
 // Stop ends a Run that did not end by its context in time.
 func (s *source) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	running := s.running
+	running, f := s.running, s.following
 	select {
 	case <-s.hard:
 	default:
 		close(s.hard)
 	}
 	s.mu.Unlock()
+	if f != nil {
+		if err := f.Stop(ctx); err != nil {
+			return err
+		}
+	}
 	if running == nil {
 		return nil
 	}
@@ -74,8 +93,12 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 	done := make(chan struct{})
 	hard := make(chan struct{})
 	s.running, s.hard = done, hard
+	f := s.following
 	s.mu.Unlock()
 	defer close(done)
+	if f != nil {
+		return runFollowing(ctx, hard, f, out)
+	}
 	for {
 		last, code, err := s.once(ctx, hard, out)
 		if stopped := ctx.Err() != nil || closed(hard); stopped {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/charset"
+	"github.com/sluice-data/sluice/internal/javapath"
 	"github.com/sluice-data/sluice/internal/serde"
 )
 
@@ -80,26 +81,13 @@ type failure struct {
 func newSource(c *config, d serde.DeserializerConfig, env component.Env) *source {
 	s := &source{cfg: c, deser: d, env: env, now: time.Now, open: os.Open,
 		progress: map[string]progress{}, skipped: map[string]failure{}}
-	s.dir = javaPath(c.spoolDir)
-	s.trackerDir = javaPath(c.trackerDir)
+	s.dir = javapath.Clean(c.spoolDir)
+	s.trackerDir = javapath.Clean(c.trackerDir)
 	if !filepath.IsAbs(s.trackerDir) {
 		s.trackerDir = s.dir + "/" + s.trackerDir
 	}
 	s.tracker.path = s.trackerDir + "/" + metaName
 	return s
-}
-
-// javaPath writes a path as java.io.File does: without doubled and trailing
-// slashes, and with everything else (filepath.Clean drops a leading "./") as
-// it is. The tracker file is only of use to Flume if its paths are equal.
-func javaPath(p string) string {
-	for strings.Contains(p, "//") {
-		p = strings.ReplaceAll(p, "//", "/")
-	}
-	if len(p) > 1 {
-		p = strings.TrimSuffix(p, "/")
-	}
-	return p
 }
 
 // BatchSize implements component.Sizer.
@@ -267,11 +255,11 @@ func (s *source) consume(ctx context.Context, out component.Output, path string)
 	}
 	sp := &spooled{path: path, f: f, fi: fi, base: []byte(filepath.Base(path)), abs: []byte(path)}
 	if !filepath.IsAbs(path) {
-		wd, err := os.Getwd()
+		abs, err := javapath.Abs(path)
 		if err != nil {
-			return fmt.Errorf("find working directory: %w", err)
+			return err
 		}
-		sp.abs = []byte(wd + "/" + path)
+		sp.abs = []byte(abs)
 	}
 	switch err := s.deliver(ctx, out, sp); {
 	case err == nil:

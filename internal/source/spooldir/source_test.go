@@ -679,15 +679,7 @@ func TestStopWithinAFile(t *testing.T) {
 	}
 }
 
-// The tracker names files as java.io.File does, or Flume would not go on.
-func TestJavaPath(t *testing.T) {
-	for _, tt := range []struct{ in, want string }{
-		{"/var//spool/", "/var/spool"}, {"./spool", "./spool"}, {"spool///x//", "spool/x"}, {"/", "/"}, {"/a/../b", "/a/../b"},
-	} {
-		if got := javaPath(tt.in); got != tt.want {
-			t.Errorf("%q: %q, want %q", tt.in, got, tt.want)
-		}
-	}
+func TestLocalPath(t *testing.T) {
 	wd, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
