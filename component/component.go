@@ -8,6 +8,7 @@ package component
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -152,6 +153,11 @@ type Selector interface {
 // Uniform is a Selector whose answer never depends on the event.
 type Uniform interface{ Always() *Route }
 
+// PerEvent marks a Selector whose answer may differ from one event to the next
+// even where their headers are the same (load balancing): it is asked exactly
+// once for each event.
+type PerEvent interface{ SelectsEachEvent() }
+
 // Env is what a component gets when it is made.
 type Env struct {
 	Agent string       // the agent's name
@@ -164,4 +170,14 @@ type Env struct {
 	Health func(err error)
 	// Properties are the JVM-style -D properties of the command line.
 	Properties map[string]string
+	// Finding takes what a constructor has to say about a property without
+	// refusing it; the agent adds file and line. It may be nil: use Warn.
+	Finding func(Finding)
+}
+
+// Warn makes a finding about a property; for use in constructors.
+func (e Env) Warn(key, hint, format string, args ...any) {
+	if e.Finding != nil {
+		e.Finding(Finding{Key: key, Message: fmt.Sprintf(format, args...), Hint: hint})
+	}
 }

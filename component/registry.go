@@ -17,6 +17,8 @@ const (
 	KindSink         Kind = "sink"
 	KindInterceptor  Kind = "interceptor"
 	KindSelector     Kind = "selector"
+	KindProcessor    Kind = "sinkprocessor" // of a sink group
+	KindSinkSelector Kind = "sink-selector" // of the sink processor load_balance
 	KindSerializer   Kind = "serializer"
 	KindDeserializer Kind = "deserializer"
 )
@@ -50,6 +52,19 @@ type (
 		Config
 		// NewSelector gets the source's channels, by which Route counts.
 		NewSelector(env Env, channels []string) (Selector, error)
+	}
+	SinkProcessorConfig interface {
+		Config
+		// NewSinkProcessor gets the group's sinks in the order of its list.
+		// What it drives is the processor's choice: a sink that it never
+		// processes does not run.
+		NewSinkProcessor(env Env, sinks []GroupSink) (SinkProcessor, error)
+	}
+	SinkSelectorConfig interface {
+		Config
+		// NewSinkSelector gets the names of the group's sinks, by which Order
+		// counts.
+		NewSinkSelector(env Env, sinks []string) (SinkSelector, error)
 	}
 )
 
@@ -110,6 +125,18 @@ func RegisterInterceptor(info Info, fresh func() InterceptorConfig) {
 // RegisterSelector adds a channel selector type.
 func RegisterSelector(info Info, fresh func() SelectorConfig) {
 	info.Kind = KindSelector
+	builtin.Add(info, func() Config { return fresh() })
+}
+
+// RegisterSinkProcessor adds a type of sink group processor.
+func RegisterSinkProcessor(info Info, fresh func() SinkProcessorConfig) {
+	info.Kind = KindProcessor
+	builtin.Add(info, func() Config { return fresh() })
+}
+
+// RegisterSinkSelector adds an order in which load_balance tries its sinks.
+func RegisterSinkSelector(info Info, fresh func() SinkSelectorConfig) {
+	info.Kind = KindSinkSelector
 	builtin.Add(info, func() Config { return fresh() })
 }
 

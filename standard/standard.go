@@ -22,6 +22,7 @@ import (
 	_ "github.com/sluice-data/sluice/internal/sink/logger"
 	_ "github.com/sluice-data/sluice/internal/sink/null"
 	_ "github.com/sluice-data/sluice/internal/sink/thrift"
+	_ "github.com/sluice-data/sluice/internal/sinkproc"
 	_ "github.com/sluice-data/sluice/internal/source/avro"
 	_ "github.com/sluice-data/sluice/internal/source/exec"
 	_ "github.com/sluice-data/sluice/internal/source/kafka"

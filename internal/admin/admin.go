@@ -111,7 +111,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 }
 
 // FlumeJSON is the shape of Flume's /metrics: an object per component, every
-// value a string. Interceptors are ours.
+// value a string. Interceptors and sink groups are ours.
 func FlumeJSON(ms []agent.Metric) map[string]map[string]string {
 	out := make(map[string]map[string]string, len(ms))
 	for _, m := range ms {
@@ -127,6 +127,17 @@ func FlumeJSON(ms []agent.Metric) map[string]map[string]string {
 			o["ChannelSize"] = strconv.FormatInt(m.Size, 10)
 			o["ChannelCapacity"] = strconv.FormatInt(m.Capacity, 10)
 			o["ChannelFillPercentage"] = fillPercentage(m.Size, m.Capacity)
+		}
+		if m.Kind == "SINKGROUP" {
+			o["ActiveSink"] = ""
+			for _, s := range m.Sinks {
+				if s.Active {
+					o["ActiveSink"] = s.Name
+				}
+				if !s.FailedUntil.IsZero() {
+					o["FailedUntil."+s.Name] = strconv.FormatInt(s.FailedUntil.UnixMilli(), 10)
+				}
+			}
 		}
 		out[m.Kind+"."+m.Name] = o
 	}

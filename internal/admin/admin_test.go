@@ -19,6 +19,8 @@ func (f *fakeAgent) Metrics() []agent.Metric {
 		{Kind: "SOURCE", Name: "r1", Start: 5, Counters: map[string]int64{"EventReceivedCount": 7}},
 		{Kind: "CHANNEL", Name: "c1", Size: 25, Capacity: 100, Bytes: 4096},
 		{Kind: "CHANNEL", Name: "c2", Size: 1},
+		{Kind: "SINKGROUP", Name: "g1", Counters: map[string]int64{"SinkSwitchCount": 2},
+			Sinks: []agent.SinkState{{Name: "k1", FailedUntil: time.UnixMilli(1_800_000_000_500)}, {Name: "k2", Active: true}}},
 	}
 }
 func (f *fakeAgent) Health() []agent.Condition { return f.health }
@@ -56,12 +58,14 @@ func TestServer(t *testing.T) {
 		t.Fatalf("/metrics: %d %s: %v", code, body, err)
 	}
 	if m["SOURCE.r1"]["EventReceivedCount"] != "7" || m["SOURCE.r1"]["Type"] != "SOURCE" || m["SOURCE.r1"]["StartTime"] != "5" ||
-		m["CHANNEL.c1"]["ChannelFillPercentage"] != "25.0" || m["CHANNEL.c2"]["ChannelFillPercentage"] != "1.7976931348623157E308" {
+		m["CHANNEL.c1"]["ChannelFillPercentage"] != "25.0" || m["CHANNEL.c2"]["ChannelFillPercentage"] != "1.7976931348623157E308" ||
+		m["SINKGROUP.g1"]["ActiveSink"] != "k2" || m["SINKGROUP.g1"]["FailedUntil.k1"] != "1800000000500" {
 		t.Errorf("/metrics: %s", body)
 	}
 
 	code, body = get(t, "GET", base+"/prometheus")
-	for _, want := range []string{`sluice_source_event_received_total{component="r1"} 7`, `sluice_channel_size_events{component="c1"} 25`, "sluice_health_conditions 0", "process_resident_memory_bytes"} {
+	for _, want := range []string{`sluice_source_event_received_total{component="r1"} 7`, `sluice_channel_size_events{component="c1"} 25`, "sluice_health_conditions 0", `sluice_sinkgroup_sink_switch_total{component="g1"} 2`,
+		`sluice_sinkgroup_sink_active{component="g1",sink="k2"} 1`, `sluice_sinkgroup_sink_failed_until_seconds{component="g1",sink="k1"} 1.8000000005e+09`, "process_resident_memory_bytes"} {
 		if code != 200 || !strings.Contains(body, want) {
 			t.Errorf("/prometheus (%d) lacks %s", code, want)
 		}

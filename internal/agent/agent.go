@@ -54,9 +54,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		// A sink that does not come up must not hold the sources back for
 		// ever: they fill the channel meanwhile.
 		late := time.AfterFunc(startPause, tried)
+		triedInTime := func() { late.Stop(); tried() }
 		sinks.Go(func() {
-			n.run(sinkCtx, a, func() { late.Stop(); tried() })
+			if n.member == nil {
+				n.run(sinkCtx, a, triedInTime)
+			} else if n.up(sinkCtx, a, triedInTime) {
+				close(n.member.up)
+			}
 		})
+	}
+	for _, g := range a.groups {
+		sinks.Go(func() { g.run(sinkCtx, a, sinksTried) })
 	}
 	sources.Go(func() {
 		select {
@@ -95,6 +103,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, n := range a.sinks {
 		close(n.drain)
 	}
+	for _, g := range a.groups {
+		close(g.drain)
+	}
 	if !waitUntil(drainCtx, &sinks) {
 		a.log.Warn("the channels could not be drained in time", "agent", a.Name)
 		stopSinks()
@@ -103,6 +114,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	stopSinks()
+	for _, g := range a.groups {
+		g.times.stopped()
+	}
 	for _, n := range a.sinks {
 		if serr := n.sink.Stop(stopCtx); serr != nil {
 			err = errors.Join(err, fmt.Errorf("stop sink %s: %w", n.name, serr))

@@ -17,6 +17,7 @@ import (
 	_ "github.com/sluice-data/sluice/internal/channel/memory"
 	"github.com/sluice-data/sluice/internal/flumeconf"
 	_ "github.com/sluice-data/sluice/internal/selector"
+	_ "github.com/sluice-data/sluice/internal/sinkproc"
 )
 
 // testSource emits the numbers below count, ten a batch, again after a failure.
@@ -489,9 +490,6 @@ func TestFindings(t *testing.T) {
 		{"selector error", flow + "a.sinks.k.into = x\na.sources.r.selector.type = multiplexing\na.sources.r.selector.mapping.x = d\n",
 			[]string{`test.conf:12: a.sources.r.selector.mapping.x: channel "d" is not one of the source's (the source's channels: c)`,
 				`test.conf:7: a.channels.c.type: channel "c" has no source that stands: nothing will come out of it`}, true},
-		{"group with a processor that is not built", flow + "a.sinks.k.into = x\na.sinkgroups = g\na.sinkgroups.g.sinks = k\na.sinkgroups.g.processor.type = failover\n",
-			[]string{`test.conf:13: a.sinkgroups.g.processor.type: Flume's sink processor "failover" is not there yet in Sluice: the group and its sinks are left out`,
-				`test.conf:7: a.channels.c.type: channel "c" has no sink that stands: what goes in stays there (its sources will wait when it is full)`}, true},
 		{"default group", flow + "a.sinks.k.into = x\na.sinkgroups = g\na.sinkgroups.g.sinks = k\na.sinkgroups.g.processor.type = default\n", nil, true},
 	}
 	for _, tt := range tests {

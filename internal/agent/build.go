@@ -43,6 +43,7 @@ type Agent struct {
 	channels []*channelNode
 	sources  []*sourceNode
 	sinks    []*sinkNode
+	groups   []*groupNode
 
 	unusable bool // an unknown type: Flume does not start such a file either
 
@@ -171,16 +172,10 @@ func (b *builder) decode(cfg component.Config, props flumeconf.Props, missing fu
 		ps = append(ps, component.Property{Key: p.Name, Value: p.Value.Text})
 	}
 	ok := true
+	add := b.findings(props, missing)
 	for _, f := range component.Decode(b.opts.Registry, cfg, ps) {
-		v, set := props.Get(f.Key)
-		if !set {
-			v = missing(f.Key)
-		}
-		sev := flumeconf.Warning
-		if f.Error {
-			sev, ok = flumeconf.Error, false
-		}
-		b.add(v.At(sev, f.Hint, "%s", f.Message))
+		ok = ok && !f.Error
+		add(f)
 	}
 	return ok
 }
@@ -444,34 +439,125 @@ func (b *builder) sink(c *flumeconf.Component) {
 	b.agent.sinks = append(b.agent.sinks, newSinkNode(b.agent, c.Name, t.Label(), sink, ch, m))
 }
 
-// groups checks the sink groups. The processor "default" drives one sink just
-// as if it had no group; what drives several is not built.
+// groups makes the sink groups. A group that does not stand takes its sinks
+// with it, as in Flume.
 func (b *builder) groups() {
+	user := make(map[string]string) // sink → group
 	for i := range b.conf.Groups {
 		g := &b.conf.Groups[i]
-		members := flumeconf.List(g.Prop("sinks"))
-		drop := func() { // a group that does not stand takes its sinks with it, as in Flume
+		for _, p := range g.Props {
+			if p.Name != "sinks" && !strings.HasPrefix(p.Name, "processor.") {
+				b.add(p.Value.At(flumeconf.Warning, suggest.Hint(p.Name, []string{"sinks", "processor.type"}), "unknown property of a sink group, ignored"))
+			}
+		}
+		members := b.members(g, user)
+		if len(members) == 0 {
+			continue
+		}
+		if !b.group(g, members) {
 			for _, name := range members {
 				b.dropSink(name)
 			}
 		}
-		typ, set := g.Props.Get("processor.type")
-		switch {
-		case len(members) == 0:
-			b.add(g.Prop("sinks").At(flumeconf.Error, "", "required, but not set: the sink group is left out"))
-		case !set:
-			b.add(g.Prop("processor.type").At(flumeconf.Error, "write default for one sink", "required, but not set: the group and its sinks are left out"))
-			drop()
-		case isNotBuilt(kindProcessor, typ.Text):
-			b.add(typ.At(flumeconf.Warning, "", "Flume's sink processor %s is not there yet in Sluice: the group and its sinks are left out", quoted(typ.Text)))
-			drop()
-		case !strings.EqualFold(typ.Text, "default") && !strings.EqualFold(typ.Text, "org.apache.flume.sink.DefaultSinkProcessor"):
-			b.add(typ.At(flumeconf.Error, suggest.Hint(typ.Text, append(NotBuilt(kindProcessor), "default")), "unknown sink processor type %s: the group and its sinks are left out", quoted(typ.Text)))
-			drop()
-		case len(members) > 1:
-			b.add(typ.At(flumeconf.Error, "use load_balance or failover for several", "the default sink processor takes one sink, not %d: the group and its sinks are left out", len(members)))
-			drop()
+	}
+}
+
+// members are the sinks of a group. One that the agent does not list, or that
+// another group has already, is passed over.
+func (b *builder) members(g *flumeconf.Component, user map[string]string) []string {
+	list := g.Prop("sinks")
+	listed, _ := b.conf.Lists.Get("sinks")
+	sinks := flumeconf.List(listed)
+	var members []string
+	for _, name := range flumeconf.List(list) {
+		switch other, taken := user[name]; {
+		case taken && other == g.Name:
+			b.add(list.At(flumeconf.Warning, "", "sink %s is named twice", quoted(name)))
+		case taken:
+			b.add(list.At(flumeconf.Warning, "", "sink %s is in group %s already: the group goes without it", quoted(name), quoted(other)))
+		case !slices.Contains(sinks, name):
+			hint := suggest.Hint(name, sinks)
+			if hint == "" {
+				hint = "the agent's sinks: " + strings.Join(sinks, " ")
+			}
+			b.add(list.At(flumeconf.Warning, hint, "the agent has no sink %s: the group goes without it", quoted(name)))
+		default:
+			user[name] = g.Name
+			members = append(members, name)
 		}
+	}
+	switch _, set := g.Props.Get("sinks"); {
+	case !set:
+		b.add(list.At(flumeconf.Error, "", "required, but not set: the sink group is left out"))
+	case len(members) == 0:
+		b.add(list.At(flumeconf.Error, "", "none of its sinks is there: the sink group is left out"))
+	}
+	return members
+}
+
+// group makes one sink group and answers whether it stands.
+func (b *builder) group(c *flumeconf.Component, names []string) bool {
+	const consequence = "the group and its sinks are left out"
+	at := func(key string) flumeconf.Value { return c.Prop("processor." + key) }
+	typ, set := c.Props.Get("processor.type")
+	if !set {
+		b.add(at("type").At(flumeconf.Error, "write default for one sink", "required, but not set: %s", consequence))
+		return false
+	}
+	t, ok := b.opts.Registry.Lookup(component.KindProcessor, strings.TrimSpace(typ.Text))
+	if !ok { // costs the group, not the agent: Flume goes on as well
+		b.add(typ.At(flumeconf.Error, suggest.Hint(typ.Text, b.opts.Registry.Names(component.KindProcessor)), "unknown sink processor type %s: %s", quoted(typ.Text), consequence))
+		return false
+	}
+	cfg := t.New().(component.SinkProcessorConfig)
+	props := slices.DeleteFunc(c.Props.Sub("processor."), func(p flumeconf.Property) bool { return p.Name == "type" })
+	if !b.decode(cfg, props, at) {
+		return false
+	}
+	g := newGroupNode(c.Name, t.Label(), component.NewMetrics())
+	var sinks []component.GroupSink
+	var channel *channelNode
+	for _, name := range names {
+		m := &member{name: name, group: g, up: make(chan struct{}), fails: failures{id: "sink " + name, sink: name, agent: b.agent}}
+		if i := slices.IndexFunc(b.agent.sinks, func(n *sinkNode) bool { return n.name == name }); i >= 0 {
+			m.node = b.agent.sinks[i]
+			g.cross = g.cross || channel != nil && channel != m.node.channel
+			channel = m.node.channel
+		}
+		g.members, sinks = append(g.members, m), append(sinks, m)
+	}
+	if channel == nil {
+		b.add(c.Prop("sinks").At(flumeconf.Error, "", "none of its sinks stands: the sink group is left out"))
+		return false
+	}
+	env := b.env("sinkgroup", c.Name, g.metrics)
+	env.Finding = b.findings(props, at)
+	var err error
+	if g.proc, err = cfg.NewSinkProcessor(env, sinks); err != nil {
+		b.failed(err, append(props, flumeconf.Property{Name: "type", Value: typ}), at)
+		return false
+	}
+	for _, m := range g.members {
+		if m.node != nil {
+			m.node.member = m
+		}
+	}
+	b.agent.groups = append(b.agent.groups, g)
+	return true
+}
+
+// findings takes what a constructor has to say about props.
+func (b *builder) findings(props flumeconf.Props, missing func(key string) flumeconf.Value) func(component.Finding) {
+	return func(f component.Finding) {
+		v, set := props.Get(f.Key)
+		if !set {
+			v = missing(f.Key)
+		}
+		sev := flumeconf.Warning
+		if f.Error {
+			sev = flumeconf.Error
+		}
+		b.add(v.At(sev, f.Hint, "%s", f.Message))
 	}
 }
 

@@ -6,10 +6,6 @@ import (
 	"github.com/sluice-data/sluice/component"
 )
 
-// kindProcessor is the kind of sink group processors in messages and in the
-// table below; the processor "default" is the sink runner itself.
-const kindProcessor component.Kind = "sink processor"
-
 // notBuilt lists the types that Flume 1.9 to 1.11 has and Sluice does not:
 // naming one is not a typing mistake, so it gets a finding of its own and
 // costs that component only. Each line is an alias (or -) and Java classes.
@@ -46,11 +42,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.sink.kite.DatasetSink`,
 	component.KindInterceptor: `
 		morphline org.apache.flume.sink.solr.morphline.MorphlineInterceptor$Builder`,
-	component.KindSelector: `
-		load_balancing org.apache.flume.channel.LoadBalancingChannelSelector`,
-	kindProcessor: `
-		failover org.apache.flume.sink.FailoverSinkProcessor
-		load_balance org.apache.flume.sink.LoadBalancingSinkProcessor`,
 })
 
 func parseKnown(text map[component.Kind]string) map[component.Kind]map[string]bool {

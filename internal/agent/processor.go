@@ -62,6 +62,7 @@ type processor struct {
 	interceptors []*interceptorNode
 	selector     component.Selector
 	always       *component.Route // not nil: the selector's answer for every event
+	perEvent     bool             // equal headers do not mean the same answer
 	retry        component.RetryPolicy
 
 	received, accepted, batchReceived, batchAccepted, writeFail *atomic.Int64
@@ -86,6 +87,7 @@ func newProcessor(a *Agent, s *sourceNode, chans []*channelNode, ics []*intercep
 	if u, ok := sel.(component.Uniform); ok {
 		p.always = u.Always()
 	}
+	_, p.perEvent = sel.(component.PerEvent)
 	if r, ok := s.src.(component.Retrier); ok {
 		p.retry = r.Retry()
 	}
@@ -173,7 +175,7 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 	r := p.always
 	evs := b.Events()
 	differ := 0 // index of the first event that goes another way than event 0
-	if r == nil {
+	if r == nil && !p.perEvent {
 		r = p.selector.Select(&evs[0])
 		for differ = 1; differ < len(evs); differ++ {
 			if !event.SameHeaders(&evs[differ], &evs[differ-1]) && p.selector.Select(&evs[differ]) != r {
@@ -181,7 +183,7 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 			}
 		}
 	}
-	if r == p.always || differ == len(evs) { // the whole batch goes one way
+	if p.always != nil || differ == len(evs) { // the whole batch goes one way
 		if len(r.Required)+len(r.Optional) == 0 {
 			p.unrouted.Add(int64(len(evs)))
 		}
@@ -200,9 +202,7 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 	defer func() { s.release(); p.splits.Put(s) }()
 	nowhere := int64(0)
 	for i := range evs {
-		if i > 0 && (i < differ || event.SameHeaders(&evs[i], &evs[i-1])) {
-			// r stays
-		} else {
+		if p.perEvent || i >= differ && (i == 0 || !event.SameHeaders(&evs[i], &evs[i-1])) {
 			r = p.selector.Select(&evs[i])
 		}
 		if len(r.Required)+len(r.Optional) == 0 {
@@ -240,25 +240,36 @@ func (p *processor) route(ctx context.Context, b *event.Batch) error {
 	return nil
 }
 
-// put puts b into ch, for as long as the source's retry policy says. A batch
-// that is larger than the channel's transactions goes in pieces.
+// put puts b into ch, for as long as the source's retry policy says.
 func (p *processor) put(ctx context.Context, ch *channelNode, b *event.Batch) error {
+	return p.pieces(ch, b, func(part *event.Batch) error { return p.putWhole(ctx, ch, part) })
+}
+
+// pieces calls put with b or, where that is larger than the channel's
+// transactions, with one piece of it after the other.
+func (p *processor) pieces(ch *channelNode, b *event.Batch, put func(*event.Batch) error) error {
 	limit := ch.ch.TransactionCapacity()
 	if limit <= 0 || b.Len() <= limit {
-		return p.putWhole(ctx, ch, b)
+		return put(b)
 	}
 	for from := 0; from < b.Len(); from += limit {
-		part := p.NewBatch()
-		for i := from; i < min(from+limit, b.Len()); i++ {
-			part.Share(b, i)
-		}
-		err := p.putWhole(ctx, ch, part)
+		part := p.part(b, from, min(from+limit, b.Len()))
+		err := put(part)
 		part.Release()
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// part is a batch of some of b's events.
+func (p *processor) part(b *event.Batch, from, to int) *event.Batch {
+	part := p.NewBatch()
+	for i := from; i < to; i++ {
+		part.Share(b, i)
+	}
+	return part
 }
 
 func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batch) error {
@@ -288,9 +299,12 @@ func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batc
 // putOptional tries once; what fails is missing there, as the selector's
 // "optional" says it may.
 func (p *processor) putOptional(ctx context.Context, ch *channelNode, b *event.Batch) {
-	if err := ch.put(ctx, b); err != nil {
-		ch.optionalFailed(p.agent, p.source.name, b.Len(), err)
-	}
+	_ = p.pieces(ch, b, func(part *event.Batch) error {
+		if err := ch.put(ctx, part); err != nil {
+			ch.optionalFailed(p.agent, p.source.name, part.Len(), err)
+		}
+		return nil // the next piece may fit
+	})
 }
 
 // sleep waits for d; it answers false when ctx ended first.

@@ -52,6 +52,8 @@ type sinkNode struct {
 	// drain is closed when the sources have ended: the sink then works until
 	// its channel is empty, and ends.
 	drain chan struct{}
+
+	member *member // not nil: a sink group runs it
 }
 
 func newSinkNode(a *Agent, name, typ string, s component.Sink, ch *channelNode, m *component.Metrics) *sinkNode {
@@ -68,9 +70,9 @@ func newSinkNode(a *Agent, name, typ string, s component.Sink, ch *channelNode, 
 
 func (n *sinkNode) id() string { return "sink " + n.name }
 
-// run moves events from the channel to the sink until ctx ends or, once
-// draining, until the channel is empty.
-func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
+// up waits for the channel and starts the sink. It calls started after the
+// first try, or when there is nothing to wait for any more.
+func (n *sinkNode) up(ctx context.Context, a *Agent, started func()) bool {
 	select {
 	case <-n.channel.up:
 	case <-n.drain:
@@ -78,59 +80,84 @@ func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 	}
 	if !n.channel.isUp() {
 		started()
-		return
+		return false
 	}
 	n.metrics.Reset()
 	ok := n.start(ctx, a)
 	started()
-	if !ok {
+	if ok {
+		n.times.started()
+		a.log.Info("sink started", "sink", n.name, "type", n.typ, "channel", n.channel.name)
+	}
+	return ok
+}
+
+// run moves events from the channel to a sink that is in no group until ctx
+// ends or, once draining, until the channel is empty.
+func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
+	if !n.up(ctx, a, started) {
 		return
 	}
-	n.times.started()
-	a.log.Info("sink started", "sink", n.name, "type", n.typ, "channel", n.channel.name)
-
-	// A take waits for keep-alive; draining must not.
-	takeCtx, wake := context.WithCancel(ctx)
+	takeCtx, wake := untilDrained(ctx, n.drain)
 	defer wake()
+	f := failures{id: n.id(), sink: n.name, agent: a}
+	taker := n.channel.ch.NewTaker()
+	for ctx.Err() == nil {
+		began := time.Now()
+		st, err := n.step(ctx, takeCtx, taker, f.pause)
+		if err != nil {
+			f.pause(ctx, err)
+		}
+		switch {
+		case st == component.Ready && err == nil:
+			f.clear()
+		case st == component.Ready:
+		case takeCtx.Err() != nil: // draining: other sinks may still roll events back
+			if n.channel.ch.Stats().Size == 0 {
+				return
+			}
+			sleep(ctx, emptyPause)
+		default:
+			if took := time.Since(began); took < emptyPause {
+				sleep(takeCtx, emptyPause-took)
+			}
+		}
+	}
+}
+
+// untilDrained is a context for takes, which wait for keep-alive: draining
+// must not.
+func untilDrained(ctx context.Context, drain <-chan struct{}) (context.Context, context.CancelFunc) {
+	takeCtx, wake := context.WithCancel(ctx)
 	go func() {
 		select {
-		case <-n.drain:
+		case <-drain:
 			wake()
 		case <-takeCtx.Done():
 		}
 	}()
+	return takeCtx, wake
+}
 
-	f := failures{node: n, agent: a}
-	idler, _ := n.sink.(component.Idler)
-	taker := n.channel.ch.NewTaker()
-	for ctx.Err() == nil {
-		began := time.Now()
-		lease, err := taker.Take(takeCtx, n.batch)
-		if err != nil {
-			n.readFail.Add(1)
-			f.pause(ctx, fmt.Errorf("take from channel %s: %w", n.channel.name, err))
-			continue
-		}
-		n.channel.takeAttempt.Add(1)
-		if lease == nil {
-			n.empty.Add(1)
-			if idler != nil {
-				if err := n.guard(func() error { return idler.Idle(ctx) }); err != nil {
-					f.pause(ctx, err)
-				}
-			}
-			if takeCtx.Err() != nil { // draining: other sinks may still roll events back
-				if n.channel.ch.Stats().Size == 0 {
-					return
-				}
-				sleep(ctx, emptyPause)
-			} else if took := time.Since(began); took < emptyPause {
-				sleep(takeCtx, emptyPause-took)
-			}
-			continue
-		}
-		n.deliver(ctx, lease, &f)
+// step is one take transaction: Ready when a batch was delivered, Empty when
+// there was none. ErrBackoff comes back as the error that it is. hold waits
+// before the failed part of a batch is offered again; without it such a batch
+// is rolled back whole.
+func (n *sinkNode) step(ctx, takeCtx context.Context, taker component.Taker, hold func(context.Context, error) bool) (component.Status, error) {
+	lease, err := taker.Take(takeCtx, n.batch)
+	if err != nil {
+		n.readFail.Add(1)
+		return component.Empty, fmt.Errorf("take from channel %s: %w", n.channel.name, err)
 	}
+	n.channel.takeAttempt.Add(1)
+	if lease == nil {
+		n.empty.Add(1)
+		if idler, ok := n.sink.(component.Idler); ok {
+			return component.Empty, n.guard(func() error { return idler.Idle(ctx) })
+		}
+		return component.Empty, nil
+	}
+	return component.Ready, n.deliver(ctx, lease, hold)
 }
 
 // start starts the sink. One that does not come up holds a stop up only while
@@ -151,7 +178,7 @@ func (n *sinkNode) start(ctx context.Context, a *Agent) bool {
 }
 
 // deliver ends one lease, by commit or by rollback.
-func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, f *failures) {
+func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, hold func(context.Context, error) bool) error {
 	evs := lease.Events()
 	count := len(evs)
 	if count < n.batch {
@@ -167,36 +194,31 @@ func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, f *failur
 			break
 		}
 		var partial *component.PartialError
-		if errors.As(err, &partial) {
+		if hold != nil && errors.As(err, &partial) {
 			// What was delivered is not offered again. The lease stays open,
 			// so that a stop still rolls back: then all of it is repeated.
-			left := pick(evs, partial.Failed)
-			if len(left) > 0 {
+			// One that names none of the events is no partial failure: all
+			// may be missing.
+			if left := pick(evs, partial.Failed); len(left) > 0 {
 				n.success.Add(int64(len(evs) - len(left)))
 				evs = left
-				if f.pause(ctx, err) {
+				if hold(ctx, err) {
 					continue
 				}
-			} else {
-				partial = nil // it names none of the events: all may be missing
 			}
 		}
 		n.writeFail.Add(1)
 		if rerr := lease.Rollback(); rerr != nil {
 			err = errors.Join(err, fmt.Errorf("roll back: %w", rerr))
 		}
-		if partial == nil {
-			f.pause(ctx, err)
-		}
-		return
+		return err
 	}
 	if err := lease.Commit(); err != nil {
-		f.pause(ctx, fmt.Errorf("commit the take from channel %s: %w", n.channel.name, err))
-		return
+		return fmt.Errorf("commit the take from channel %s: %w", n.channel.name, err)
 	}
 	n.channel.takeSuccess.Add(int64(count))
 	n.success.Add(int64(len(evs)))
-	f.clear()
+	return nil
 }
 
 // pick copies the events with the failed indexes, in order.
@@ -221,41 +243,57 @@ func (n *sinkNode) guard(f func() error) (err error) {
 	return f()
 }
 
-// failures is a sink's back-off and its reports.
+// failures are the reports and the back-off of a sink, or of a whole group.
 type failures struct {
-	node     *sinkNode
+	id       string // of the health condition
+	sink     string // "" for a group
 	agent    *Agent
 	wait     time.Duration
 	backoffs int
 	reported time.Time
 	cause    string
+	until    time.Time // of the pause that health names, for a sink of a group
+}
+
+// report says that a sink failed: in the log when it begins and once a minute,
+// in health as long as it lasts.
+func (f *failures) report(err error) {
+	if f.cause == "" || time.Since(f.reported) >= reportEvery {
+		f.reported = time.Now()
+		switch {
+		case f.sink == "":
+			f.agent.log.Error("no sink of the group can deliver; the events stay in the channels and will be tried again", "component", f.id, "err", err)
+		case component.IsPermanent(err):
+			f.agent.log.Error("the sink cannot deliver an event; it will be tried again for ever, as in Flume", "sink", f.sink, "err", err)
+		default:
+			f.agent.log.Error("the sink failed; its events stay in the channel and will be tried again", "sink", f.sink, "err", err)
+		}
+	}
+	f.cause, f.until = err.Error(), time.Time{}
+	f.agent.setHealth(f.id, err)
 }
 
 // pause reports err and waits; it answers false when ctx ended.
 func (f *failures) pause(ctx context.Context, err error) bool {
 	if errors.Is(err, component.ErrBackoff) {
-		f.backoffs++
-		return sleep(ctx, min(time.Duration(f.backoffs)*backoffPause, backoffPauseMax))
+		return f.backoff(ctx)
 	}
 	f.wait = min(max(2*f.wait, failPauseMin), failPauseMax)
-	if f.cause == "" || time.Since(f.reported) >= reportEvery {
-		f.reported = time.Now()
-		msg := "the sink failed; its events stay in the channel and will be tried again"
-		if component.IsPermanent(err) {
-			msg = "the sink cannot deliver an event; it will be tried again for ever, as in Flume"
-		}
-		f.agent.log.Error(msg, "sink", f.node.name, "err", err)
-	}
-	f.cause = err.Error()
-	f.agent.setHealth(f.node.id(), err)
+	f.report(err)
 	return sleep(ctx, f.wait)
+}
+
+// backoff waits longer with each BACKOFF in a row.
+func (f *failures) backoff(ctx context.Context) bool {
+	f.backoffs++
+	return sleep(ctx, min(time.Duration(f.backoffs)*backoffPause, backoffPauseMax))
 }
 
 // clear is called after a success.
 func (f *failures) clear() {
 	if f.cause != "" {
-		f.agent.log.Info("the sink delivers again", "sink", f.node.name)
-		f.agent.setHealth(f.node.id(), nil)
+		f.agent.log.Info("delivers again", "component", f.id)
+		f.agent.setHealth(f.id, nil)
 	}
-	f.wait, f.backoffs, f.cause = 0, 0, ""
+	f.wait, f.backoffs, f.cause, f.until = 0, 0, "", time.Time{}
 }

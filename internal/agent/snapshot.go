@@ -56,13 +56,15 @@ func (a *Agent) Health() []Condition {
 
 // Metric is one component's counters.
 type Metric struct {
-	Kind     string // SOURCE, CHANNEL, SINK, INTERCEPTOR
+	Kind     string // SOURCE, CHANNEL, SINK, INTERCEPTOR, SINKGROUP
 	Name     string
 	Start    int64 // ms since the epoch, 0 if it is not up
 	Stop     int64
 	Counters map[string]int64
 	// Of channels:
 	Size, Capacity, Bytes int64
+	// Of sink groups:
+	Sinks []SinkState
 }
 
 // Metrics is a snapshot of all counters, in the order of the agent file.
@@ -81,6 +83,9 @@ func (a *Agent) Metrics() []Metric {
 	}
 	for _, n := range a.sinks {
 		ms = append(ms, Metric{Kind: "SINK", Name: n.name, Start: n.times.start.Load(), Stop: n.times.stop.Load(), Counters: n.metrics.Snapshot()})
+	}
+	for _, g := range a.groups {
+		ms = append(ms, Metric{Kind: "SINKGROUP", Name: g.name, Start: g.times.start.Load(), Stop: g.times.stop.Load(), Counters: g.metrics.Snapshot(), Sinks: g.states()})
 	}
 	return ms
 }

@@ -49,7 +49,7 @@ func (c *componentsCmd) Run(env *Env) error {
 		return nil
 	}
 	var notBuilt []string
-	for _, k := range []component.Kind{component.KindSource, component.KindChannel, component.KindSink, component.KindInterceptor, component.KindSelector} {
+	for _, k := range []component.Kind{component.KindSource, component.KindChannel, component.KindSink, component.KindInterceptor} {
 		for _, n := range agent.NotBuilt(k) {
 			if strings.EqualFold(n, c.Name) {
 				return usageError(fmt.Errorf("%s: Flume's %s of this name is not there yet", c.Name, k))
