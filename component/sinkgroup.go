@@ -19,6 +19,9 @@ const (
 type GroupSink interface {
 	// Name is the sink's name in the agent file.
 	Name() string
+	// Channel is the name of the channel that it takes from; sinks of a group
+	// often share one.
+	Channel() string
 	// Process takes a batch from the sink's own channel, delivers it and
 	// commits: Flume's Sink.process. After an error the batch is back in the
 	// channel. A sink that has not come up fails at once.

@@ -92,7 +92,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		err = errors.Join(err, errors.New("stop sources: some did not end in time"))
 	}
 	for _, n := range a.sources {
-		if serr := n.src.Stop(srcStopCtx); serr != nil {
+		if serr := errors.Join(n.src.Stop(srcStopCtx), n.out.dead.Stop(srcStopCtx)); serr != nil {
 			err = errors.Join(err, fmt.Errorf("stop source %s: %w", n.name, serr))
 		}
 		n.times.stopped()
@@ -118,7 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.times.stopped()
 	}
 	for _, n := range a.sinks {
-		if serr := n.sink.Stop(stopCtx); serr != nil {
+		if serr := errors.Join(n.sink.Stop(stopCtx), n.dead.Stop(stopCtx)); serr != nil {
 			err = errors.Join(err, fmt.Errorf("stop sink %s: %w", n.name, serr))
 		}
 		n.times.stopped()

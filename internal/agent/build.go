@@ -101,6 +101,7 @@ func Build(conf *flumeconf.Agent, opts Options) (*Agent, []flumeconf.Diagnostic)
 	for i := range conf.Sinks {
 		b.sink(&conf.Sinks[i])
 	}
+	b.deadChains()
 	b.groups()
 	b.unconnected()
 	if !a.Runnable() && !a.unusable {
@@ -201,6 +202,7 @@ func own(c *flumeconf.Component) flumeconf.Props {
 	var out flumeconf.Props
 	for _, p := range c.Props {
 		switch n := p.Name; {
+		case c.Kind != flumeconf.KindChannel && isDeadLetter(n):
 		case n == "type", c.Kind == flumeconf.KindSink && n == "channel", c.Kind == flumeconf.KindSource && n == "channels":
 		case c.Kind == flumeconf.KindSource && (n == "interceptors" || strings.HasPrefix(n, "interceptors.") || strings.HasPrefix(n, "selector.")):
 		default:
@@ -286,6 +288,12 @@ func (b *builder) source(c *flumeconf.Component) {
 	}
 	n := &sourceNode{name: c.Name, src: src, metrics: m, typ: t.Label()}
 	n.out = newProcessor(b.agent, n, chans, ics, sel)
+	if n.out.dead, ok = b.deadLetters(c, "source", m, chans); !ok {
+		return
+	}
+	if n.out.dead != nil && n.out.dead.channel != nil {
+		n.out.dead.channel.sources++
+	}
 	for _, ch := range chans {
 		ch.sources++
 	}
@@ -435,8 +443,17 @@ func (b *builder) sink(c *flumeconf.Component) {
 	if !b.batchFits(sink, c, []*channelNode{ch}) {
 		return
 	}
+	dead, ok := b.deadLetters(c, "sink", m, []*channelNode{ch})
+	if !ok {
+		return
+	}
 	ch.sinks++
-	b.agent.sinks = append(b.agent.sinks, newSinkNode(b.agent, c.Name, t.Label(), sink, ch, m))
+	n := newSinkNode(b.agent, c.Name, t.Label(), sink, ch, m)
+	if n.dead = dead; dead != nil && dead.channel != nil {
+		dead.channel.sources++
+		dead.channel.feeders.Add(1)
+	}
+	b.agent.sinks = append(b.agent.sinks, n)
 }
 
 // groups makes the sink groups. A group that does not stand takes its sinks
@@ -566,6 +583,10 @@ func (b *builder) dropSink(name string) {
 	a.sinks = slices.DeleteFunc(a.sinks, func(n *sinkNode) bool {
 		if n.name == name {
 			n.channel.sinks--
+			if n.dead != nil && n.dead.channel != nil {
+				n.dead.channel.sources--
+				n.ended()
+			}
 			return true
 		}
 		return false

@@ -17,7 +17,8 @@ type channelNode struct {
 	times   lifetimes
 	up      chan struct{} // closed when the channel has started
 
-	sources, sinks int // attached at load
+	sources, sinks int          // attached at load
+	feeders        atomic.Int32 // sinks at work whose dead letters go here
 
 	putAttempt, putSuccess, takeAttempt, takeSuccess *atomic.Int64
 	optionalWarned                                   atomic.Int64 // unix seconds of the last warning
@@ -36,6 +37,12 @@ func (n *channelNode) isUp() bool {
 	default:
 		return false
 	}
+}
+
+// drained says, once the sources have ended, that nothing is left to take and
+// nothing will come.
+func (n *channelNode) drained() bool {
+	return n.feeders.Load() == 0 && n.ch.Stats().Size == 0
 }
 
 // put is one put transaction, counted.

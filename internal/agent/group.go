@@ -55,6 +55,13 @@ var _ component.GroupSink = (*member)(nil)
 
 func (m *member) Name() string { return m.name }
 
+func (m *member) Channel() string {
+	if m.node == nil {
+		return ""
+	}
+	return m.node.channel.name
+}
+
 // Process is one take transaction of the sink.
 func (m *member) Process(ctx context.Context) (component.Status, error) {
 	if m.node == nil {
@@ -89,12 +96,9 @@ func (m *member) Process(ctx context.Context) (component.Status, error) {
 	return st, err
 }
 
-// size is how much waits in the sink's channel.
-func (m *member) size() int64 {
-	if m.node == nil || !m.node.channel.isUp() {
-		return 0
-	}
-	return m.node.channel.ch.Stats().Size
+// drained says that nothing is left for the sink to do.
+func (m *member) drained() bool {
+	return m.node == nil || !m.node.channel.isUp() || m.node.channel.drained()
 }
 
 // run has the processor work until ctx ends or, once draining, until the
@@ -102,6 +106,13 @@ func (m *member) size() int64 {
 // start, so that none is taken for failed that is only on its way; one that
 // does not come up holds it up for startPause at most.
 func (g *groupNode) run(ctx context.Context, a *Agent, tried <-chan struct{}) {
+	defer func() {
+		for _, m := range g.members {
+			if m.node != nil {
+				m.node.ended()
+			}
+		}
+	}()
 	select {
 	case <-tried:
 	case <-g.drain:
@@ -166,7 +177,7 @@ func (g *groupNode) process(ctx context.Context) (st component.Status, err error
 func (g *groupNode) drained(ctx context.Context) bool {
 	empty := true
 	for _, m := range g.members {
-		if m.size() == 0 {
+		if m.drained() {
 			continue
 		}
 		empty = false

@@ -103,7 +103,7 @@ func TestFailoverGroup(t *testing.T) {
 			t.Errorf("metrics: %+v", m)
 		}
 		set(false)
-		time.Sleep(2 * time.Second) // the penalty
+		time.Sleep(4 * time.Second) // the penalty, and the rest of the take that is waiting
 		emit(10)
 		if got := counts(); got != "0 20 10" {
 			t.Errorf("after the penalty: %s", got)
@@ -239,8 +239,8 @@ func TestAllSinksFail(t *testing.T) {
 		if !seen {
 			t.Error("health did not name the group")
 		}
-		if h := a.Health(); len(h) > 0 {
-			t.Errorf("health: %v", h)
+		if h := fmt.Sprint(a.Health()); strings.Contains(h, "sinkgroup g") || strings.Contains(h, "sink k0") {
+			t.Errorf("health: %v", h) // the others have yet to show that they work
 		}
 	})
 }
@@ -368,7 +368,7 @@ func TestGroupFindings(t *testing.T) {
 		{name: "as it is", sinks: 3, groups: 1},
 		{name: "class name", old: "= failover", new: "= org.apache.flume.sink.FailoverSinkProcessor", sinks: 3, groups: 1},
 		{name: "no type", old: "a.sinkgroups.g.processor.type = failover\n", new: "\n",
-			want: []string{`test.conf:5: a.sinkgroups.g.processor.type: required, but not set: the group and its sinks are left out (write default for one sink)`, noSink}},
+			want: []string{`test.conf:6: a.sinkgroups.g.processor.type: required, but not set: the group and its sinks are left out (write default for one sink)`, noSink}},
 		{name: "unknown type", old: "= failover", new: "= fail_over",
 			want: []string{`test.conf:7: a.sinkgroups.g.processor.type: unknown sink processor type "fail_over": the group and its sinks are left out (did you mean "failover"?)`, noSink}},
 		{name: "default with three", old: "= failover", new: "= default",
@@ -383,7 +383,7 @@ func TestGroupFindings(t *testing.T) {
 			want: []string{`test.conf:6: a.sinkgroups.g.sinks: the agent has no sink "x": the group goes without it (the agent's sinks: k0 k1 k2)`,
 				`test.conf:6: a.sinkgroups.g.sinks: none of its sinks is there: the sink group is left out`}, sinks: 3},
 		{name: "no list", old: "a.sinkgroups.g.sinks = k0 k1 k2", new: "",
-			want: []string{`test.conf:5: a.sinkgroups.g.sinks: required, but not set: the sink group is left out`}, sinks: 3},
+			want: []string{`test.conf:7: a.sinkgroups.g.sinks: required, but not set: the sink group is left out`}, sinks: 3},
 		{name: "two groups", old: "a.sinkgroups = g\n", new: "a.sinkgroups = g h\n", more: "a.sinkgroups.h.sinks = k2 k1\na.sinkgroups.h.processor.type = failover\n",
 			want: []string{`test.conf:20: a.sinkgroups.h.sinks: sink "k2" is in group "g" already: the group goes without it`,
 				`test.conf:20: a.sinkgroups.h.sinks: sink "k1" is in group "g" already: the group goes without it`,

@@ -64,6 +64,7 @@ type processor struct {
 	always       *component.Route // not nil: the selector's answer for every event
 	perEvent     bool             // equal headers do not mean the same answer
 	retry        component.RetryPolicy
+	dead         *deadLetters // nil: what a channel can never take is tried for ever
 
 	received, accepted, batchReceived, batchAccepted, writeFail *atomic.Int64
 	unrouted                                                    *atomic.Int64 // ours: events that the selector sends nowhere
@@ -282,6 +283,16 @@ func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batc
 			}
 			return nil
 		}
+		if component.IsPermanent(err) && b.Len() > 1 { // too large as a whole, say
+			return p.putHalves(ctx, ch, b)
+		}
+		if component.IsPermanent(err) && p.dead != nil && ctx.Err() == nil {
+			derr := p.dead.put(ctx, ch.name, b.Events(), []error{err})
+			if derr == nil {
+				return nil
+			}
+			err = errors.Join(err, derr)
+		}
 		if ctx.Err() != nil || p.retry.Once || component.IsPermanent(err) {
 			return fmt.Errorf("put %d events into channel %s: %w", b.Len(), ch.name, err)
 		}
@@ -294,6 +305,21 @@ func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batc
 		}
 		pause = min(2*pause, p.retry.Max)
 	}
+}
+
+// putHalves puts a batch that the channel can never take as it is in two
+// transactions.
+func (p *processor) putHalves(ctx context.Context, ch *channelNode, b *event.Batch) error {
+	half := b.Len() / 2
+	for _, r := range [][2]int{{0, half}, {half, b.Len()}} {
+		part := p.part(b, r[0], r[1])
+		err := p.putWhole(ctx, ch, part)
+		part.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // putOptional tries once; what fails is missing there, as the selector's

@@ -53,7 +53,8 @@ type sinkNode struct {
 	// its channel is empty, and ends.
 	drain chan struct{}
 
-	member *member // not nil: a sink group runs it
+	member *member      // not nil: a sink group runs it
+	dead   *deadLetters // nil: an event that cannot be delivered is tried for ever
 }
 
 func newSinkNode(a *Agent, name, typ string, s component.Sink, ch *channelNode, m *component.Metrics) *sinkNode {
@@ -95,6 +96,7 @@ func (n *sinkNode) up(ctx context.Context, a *Agent, started func()) bool {
 // run moves events from the channel to a sink that is in no group until ctx
 // ends or, once draining, until the channel is empty.
 func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
+	defer n.ended()
 	if !n.up(ctx, a, started) {
 		return
 	}
@@ -113,7 +115,7 @@ func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 			f.clear()
 		case st == component.Ready:
 		case takeCtx.Err() != nil: // draining: other sinks may still roll events back
-			if n.channel.ch.Stats().Size == 0 {
+			if n.channel.drained() {
 				return
 			}
 			sleep(ctx, emptyPause)
@@ -122,6 +124,13 @@ func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 				sleep(takeCtx, emptyPause-took)
 			}
 		}
+	}
+}
+
+// ended is called when the sink works no more: it makes no more dead letters.
+func (n *sinkNode) ended() {
+	if n.dead != nil && n.dead.channel != nil {
+		n.dead.channel.feeders.Add(-1)
 	}
 }
 
@@ -170,11 +179,11 @@ func (n *sinkNode) start(ctx context.Context, a *Agent) bool {
 		case <-n.drain:
 		case <-ctx.Done():
 		}
-		for n.channel.ch.Stats().Size > 0 && sleep(ctx, emptyPause) {
+		for !n.channel.drained() && sleep(ctx, emptyPause) {
 		}
 		giveUp()
 	}()
-	return start(ctx, a, n.id(), n.sink)
+	return start(ctx, a, n.id(), n.dead) && start(ctx, a, n.id(), n.sink)
 }
 
 // deliver ends one lease, by commit or by rollback.
@@ -188,23 +197,20 @@ func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, hold func
 	}
 	n.channel.takeAttempt.Add(int64(count) - 1)
 	n.attempt.Add(int64(count))
+	settled := 0 // delivered, or dead letters
 	for {
-		err := n.guard(func() error { return n.sink.Write(ctx, evs) })
+		left, buried, err := n.settle(ctx, evs)
+		settled += len(evs) - len(left)
+		n.success.Add(int64(len(evs) - len(left) - buried))
 		if err == nil {
 			break
 		}
-		var partial *component.PartialError
-		if hold != nil && errors.As(err, &partial) {
-			// What was delivered is not offered again. The lease stays open,
-			// so that a stop still rolls back: then all of it is repeated.
-			// One that names none of the events is no partial failure: all
-			// may be missing.
-			if left := pick(evs, partial.Failed); len(left) > 0 {
-				n.success.Add(int64(len(evs) - len(left)))
-				evs = left
-				if hold(ctx, err) {
-					continue
-				}
+		// What is settled is not offered again. The lease stays open, so that
+		// a stop still rolls back: then all of it is repeated.
+		if hold != nil && settled > 0 {
+			evs = left
+			if hold(ctx, err) {
+				continue
 			}
 		}
 		n.writeFail.Add(1)
@@ -217,7 +223,6 @@ func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, hold func
 		return fmt.Errorf("commit the take from channel %s: %w", n.channel.name, err)
 	}
 	n.channel.takeSuccess.Add(int64(count))
-	n.success.Add(int64(len(evs)))
 	return nil
 }
 
@@ -270,6 +275,9 @@ func (f *failures) report(err error) {
 		}
 	}
 	f.cause, f.until = err.Error(), time.Time{}
+	if component.IsPermanent(err) {
+		err = fmt.Errorf("an event can never be delivered and is tried again for ever (deadletter = file sets such events aside): %w", err)
+	}
 	f.agent.setHealth(f.id, err)
 }
 

@@ -61,7 +61,7 @@ func (n *sourceNode) run(ctx context.Context, a *Agent) {
 			return
 		}
 		n.metrics.Reset()
-		if !start(ctx, a, n.id(), n.src) {
+		if !start(ctx, a, n.id(), n.out.dead) || !start(ctx, a, n.id(), n.src) {
 			return
 		}
 		n.times.started()

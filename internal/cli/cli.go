@@ -40,6 +40,7 @@ type root struct {
 	Repair     repairCmd     `cmd:"" help:"Make a file channel start that refuses to."`
 	Check      checkCmd      `cmd:"" help:"Validate agent files without starting anything."`
 	Components componentsCmd `cmd:"" help:"List component types and their properties."`
+	Deadletter deadletterCmd `cmd:"" help:"List, show and replay events that could not be delivered."`
 	Sim        simCmd        `cmd:"" help:"Write the smart-car logs of the pilot."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }

@@ -19,7 +19,8 @@ func init() {
 		Classes: []string{"org.apache.flume.sink.FailoverSinkProcessor"},
 		Doc:     "Uses the sink of the highest priority that works; one that failed is tried again after a growing pause.",
 		Notes: "Sinks without a priority come in the order of the group's list; Flume takes its hash order. " +
-			"A sink that is tried again and finds its channel empty stays on trial, as in Flume, and the others go on working; in Flume they starve where it has a channel of its own. " +
+			"A sink that is tried again and finds its channel empty stays on trial, as in Flume; where the others have other channels they go on working meanwhile, in Flume they starve. " +
+			"The same holds for one that asks to come again later. " +
 			"When all have failed the next try is made when the first pause ends, not at the next multiple of 5 s.",
 	}, func() component.SinkProcessorConfig { return new(failoverConfig) })
 }
@@ -101,6 +102,8 @@ func (f *failover) Process(ctx context.Context) (component.Status, error) {
 			r.fails = 0
 			f.set(r.sink, time.Time{})
 			return st, nil
+		case st == component.Empty && f.sameChannel(r):
+			return st, nil
 		default:
 			onTrial, answer = true, st
 		}
@@ -122,6 +125,13 @@ func (f *failover) Process(ctx context.Context) (component.Status, error) {
 		return component.Ready, fmt.Errorf("%w; the last was %w", errNoneLeft, last)
 	}
 	return component.Ready, errNoneLeft
+}
+
+// sameChannel says that the live sinks would find the channel of r empty, too.
+func (f *failover) sameChannel(r *ranked) bool {
+	return !slices.ContainsFunc(f.ranked, func(o *ranked) bool {
+		return o.fails == 0 && f.sinks[o.sink].Channel() != f.sinks[r.sink].Channel()
+	})
 }
 
 var errNoneLeft = errors.New("all sinks failed, nothing left to fail over to")

@@ -16,15 +16,17 @@ import (
 
 // fakeSink answers as it is told and writes down when it was asked.
 type fakeSink struct {
-	name   string
-	status component.Status
-	err    error
-	log    *[]string
-	begun  time.Time
-	calls  int
+	name    string
+	channel string
+	status  component.Status
+	err     error
+	log     *[]string
+	begun   time.Time
+	calls   int
 }
 
-func (s *fakeSink) Name() string { return s.name }
+func (s *fakeSink) Name() string    { return s.name }
+func (s *fakeSink) Channel() string { return s.channel }
 func (s *fakeSink) Process(context.Context) (component.Status, error) {
 	s.calls++
 	*s.log = append(*s.log, fmt.Sprintf("%s@%v", s.name, time.Since(s.begun)))
@@ -175,7 +177,7 @@ func TestFailoverPenalty(t *testing.T) {
 }
 
 // A sink on trial that has nothing to deliver stays on trial, is not punished,
-// and does not keep the others from working.
+// and does not keep the others from working on what it does not see.
 func TestFailoverTrialWithoutEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sinks, log := fakes(2)
@@ -185,6 +187,11 @@ func TestFailoverTrialWithoutEvents(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		sinks[0].err, sinks[0].status = nil, component.Empty
 		*log = nil
+		if st, err := p.Process(t.Context()); st != component.Empty || err != nil {
+			t.Errorf("%v %v, want Empty", st, err)
+		}
+		wantLog(t, log, "a@3s") // b would find the same channel empty
+		sinks[1].channel = "other"
 		for range 2 {
 			if st, err := p.Process(t.Context()); st != component.Ready || err != nil {
 				t.Errorf("%v %v", st, err)
@@ -457,5 +464,6 @@ func TestProcessDoesNotAllocate(t *testing.T) {
 
 type quietSink struct{}
 
+func (quietSink) Channel() string                                   { return "c" }
 func (quietSink) Name() string                                      { return "q" }
 func (quietSink) Process(context.Context) (component.Status, error) { return component.Ready, nil }

@@ -1,0 +1,251 @@
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-data/sluice/internal/seglog"
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
+)
+
+// segmentBytes is when a new file begins.
+const segmentBytes = 16 << 20
+
+const (
+	lockFile       = "lock"
+	replayLockFile = "replay.lock"
+)
+
+// ErrFull is in the chain of the error of an append that the limit on the
+// files' size refuses.
+var ErrFull = errors.New("the dead letters are full")
+
+// Store is what a component appends its letters to. It is safe for concurrent
+// use.
+type Store struct {
+	dir      string
+	maxBytes int64
+	fs       vfs.FS
+
+	mu   sync.Mutex
+	lock *os.File
+	file *seglog.File // nil: not open
+	next int64
+	buf  []byte
+}
+
+// Dir is the directory of a component below the configured one; kind is sink
+// or source.
+func Dir(directory, agent, kind, name string) string {
+	escape := func(s string) string {
+		return strings.NewReplacer(".", "%2E", "+", "%20", "~", "%7E").Replace(url.QueryEscape(s))
+	}
+	return filepath.Join(directory, escape(agent)+"."+kind+"."+escape(name))
+}
+
+// NewStore returns the store of a component's directory, not open yet.
+// maxBytes bounds what its files may take.
+func NewStore(fsys vfs.FS, dir string, maxBytes int64) *Store {
+	return &Store{dir: dir, maxBytes: maxBytes, fs: fsys}
+}
+
+// Start makes the directory, takes its lock, cuts off a torn tail and finds
+// the next number. The store may be started again after Stop.
+func (s *Store) Start(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock != nil {
+		return nil
+	}
+	err := s.fs.MkdirAll(s.dir)
+	if err == nil {
+		s.lock, err = lock(filepath.Join(s.dir, lockFile), "another agent writes to it")
+	}
+	if err == nil {
+		err = s.open()
+	}
+	if err != nil {
+		s.close()
+		return fmt.Errorf("open the dead letters: %w", err)
+	}
+	return nil
+}
+
+// lock takes a lock that goes with the process.
+func lock(name, taken string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("directory %s is in use: %s", filepath.Dir(name), taken)
+		}
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// open opens the last file.
+func (s *Store) open() error {
+	bases, err := seglog.List(s.fs, s.dir, extension)
+	if err != nil {
+		return err
+	}
+	if len(bases) == 0 {
+		ranges, err := readReplayed(s.fs, s.dir)
+		if err != nil {
+			return err
+		}
+		s.next = ranges.end() // numbers are never used again
+		return nil
+	}
+	path := seglog.Name(s.dir, bases[len(bases)-1], extension)
+	f, err := seglog.Open(s.fs, path)
+	if err != nil {
+		return err
+	}
+	fr := framing{next: bases[len(bases)-1]}
+	res, err := seglog.Scan(f, path, 0, f.Size(), &fr)
+	if err == nil && res.End < f.Size() {
+		if err = f.Truncate(res.End); err == nil {
+			err = f.Sync()
+		}
+	}
+	if err != nil {
+		return errors.Join(err, f.Release())
+	}
+	s.file, s.next = f, fr.next
+	return nil
+}
+
+// Append makes letters durable, all of them or none, and numbers them.
+func (s *Store) Append(letters []Letter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return errors.New("append dead letters: not started")
+	}
+	if s.file != nil && s.file.Err() != nil { // what was written since the last sync is not known: look
+		err := s.file.Release()
+		if s.file = nil; err == nil {
+			err = s.open()
+		}
+		if err != nil {
+			return fmt.Errorf("append dead letters: %w", err)
+		}
+	}
+	s.buf = s.buf[:0]
+	for i := range letters {
+		letters[i].Number = s.next + int64(i)
+		var err error
+		if s.buf, err = appendFrame(s.buf, &letters[i]); err != nil {
+			return err
+		}
+	}
+	if err := s.write(s.buf); err != nil {
+		return fmt.Errorf("append dead letters: %w", err)
+	}
+	s.next += int64(len(letters))
+	if cap(s.buf) > 1<<20 {
+		s.buf = nil
+	}
+	return nil
+}
+
+func (s *Store) write(b []byte) error {
+	used, err := s.used()
+	if err != nil {
+		return err
+	}
+	if used+int64(len(b)) > s.maxBytes {
+		return fmt.Errorf("%w: the files in %s have %d of %d bytes, and %d more are needed: replay them or raise deadletter.maxBytes", ErrFull, s.dir, used, s.maxBytes, len(b))
+	}
+	if s.file != nil && s.file.Size() >= segmentBytes {
+		err := s.file.Release()
+		if s.file = nil; err != nil {
+			return err
+		}
+	}
+	if s.file == nil {
+		f, err := seglog.Create(s.fs, seglog.Name(s.dir, s.next, extension))
+		if err != nil {
+			return err
+		}
+		s.file = f
+		if err := s.fs.SyncDir(s.dir); err != nil {
+			return err
+		}
+	}
+	pos, err := s.file.Append(b)
+	if err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		// The events are still in their channel; what a next look finds here
+		// would be letters twice.
+		return errors.Join(err, truncate(s.fs, s.file.Path(), pos))
+	}
+	return nil
+}
+
+// truncate cuts a file that failed off behind the last good letter.
+func truncate(fsys vfs.FS, path string, size int64) error {
+	f, err := fsys.Open(path, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
+// used is what the files take. A replay may have deleted some.
+func (s *Store) used() (int64, error) {
+	entries, err := s.fs.List(s.dir)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), extension) {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		n += info.Size()
+	}
+	return n, nil
+}
+
+// Stop closes the files and gives the lock back.
+func (s *Store) Stop(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.close()
+}
+
+func (s *Store) close() error {
+	var err error
+	if s.file != nil {
+		err = s.file.Release()
+		s.file = nil
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+		s.lock = nil
+	}
+	return err
+}
