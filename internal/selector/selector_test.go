@@ -65,3 +65,36 @@ func TestMultiplexing(t *testing.T) {
 		t.Error("a channel that is not the source's was accepted")
 	}
 }
+
+func TestLoadBalancing(t *testing.T) {
+	const events = 30000
+	for _, policy := range []string{"", "Round_Robin", "random"} {
+		var props []component.Property
+		if policy != "" {
+			props = append(props, component.Property{Key: "policy", Value: policy})
+		}
+		s, err := build("load_balancing", []string{"a", "b", "c"}, props...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := s.(component.PerEvent); !ok {
+			t.Error("the agent would ask once for equal headers")
+		}
+		var got [3]int
+		for range events {
+			r := s.Select(&event.Event{})
+			if len(r.Required) != 1 || len(r.Optional) != 0 {
+				t.Fatalf("route %v", *r)
+			}
+			got[r.Required[0]]++
+		}
+		for i, n := range got {
+			if even := events / 3; n < even*95/100 || n > even*105/100 || policy != "random" && n != even {
+				t.Errorf("%q: channel %d gets %d of %d events", policy, i, n, events)
+			}
+		}
+	}
+	if _, err := build("load_balancing", []string{"a"}, component.Property{Key: "policy", Value: "best"}); err == nil {
+		t.Error("an unknown policy was accepted")
+	}
+}
