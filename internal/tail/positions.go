@@ -290,7 +290,7 @@ func (e *Entry) learn(text string, pos int64) {
 		}
 	}
 	if pos != e.Pos {
-		x.tailLen = -1
+		x.tailLen, x.tailSum = -1, 0
 	}
 	*e = x
 }

@@ -67,7 +67,7 @@ func TestParsePositions(t *testing.T) {
 	plain := Entry{Inode: 7, Pos: 26, path: "/a"}
 	full := Entry{Inode: 7, Pos: 26, path: "/a", known: true, born: 5, headLen: 26, headSum: 0x9ae0daaf, tailLen: 26, tailSum: 1}
 	edited := full
-	edited.Pos, edited.tailLen, edited.tailSum = 20, -1, 1
+	edited.Pos, edited.tailLen, edited.tailSum = 20, -1, 0
 	const more = `{"inode":0,"pos":26,"file":"sluice born=5 head=26:9ae0daaf tail=26:00000001"}`
 	for _, tt := range []struct {
 		text string
