@@ -46,7 +46,11 @@ func (floorBroker) Start(ctx context.Context, dir string) (*brokerProcess, error
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	cmd := exec.Command(self, "-floor-server", addr+","+filepath.Join(dir, "floor.data"))
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// It ends with its standard input, and that with this process.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("start floor: %w", err)
+	}
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start floor: %w", err)
@@ -83,6 +87,10 @@ func serveFloor(spec string) error {
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark's process is gone, however that came
+		os.Exit(0)
+	}()
 	for {
 		c, err := l.Accept()
 		if err != nil {
