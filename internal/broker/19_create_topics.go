@@ -91,7 +91,7 @@ func (b *Broker) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTo
 	for _, k := range topicConfigKeys() {
 		sc := kmsg.NewCreateTopicsResponseTopicConfig()
 		v := k.get(&cfg)
-		sc.Name, sc.Value, sc.Source = k.name, &v, int8(kmsg.ConfigSourceDefaultConfig)
+		sc.Name, sc.Value, sc.Source = k.name, &v, int8(b.configs.topicSource(k.name))
 		if _, own := cr.configs[k.name]; own {
 			sc.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
 		}

@@ -36,8 +36,14 @@ type storedBrokerConfigs struct {
 
 func openBrokerConfigs(b *Broker) (*brokerConfigs, error) {
 	c := &brokerConfigs{b: b, path: b.dir.file(configsFile)}
-	if _, err := readJSON(c.path, &c.stored); err != nil {
+	found, err := readJSON(c.path, &c.stored)
+	if err != nil {
 		return nil, err
+	}
+	if !found {
+		// Apache Kafka 4.1 and later write it when they format a directory, with the value of the file (KIP-966).
+		const name = "min.insync.replicas"
+		c.stored.Cluster = map[string]string{name: cmp.Or(b.cfg.Static[name], "1")}
 	}
 	live, err := c.apply(c.stored)
 	if err != nil {
@@ -172,8 +178,8 @@ func (c *brokerConfigs) synonyms(p property) []configSynonym {
 		if v, ok := base.Static[p.name]; ok {
 			add(v, kmsg.ConfigSourceStaticBrokerConfig)
 		}
-		if v, ok := shownAnyway()[p.name]; ok {
-			add(v, kmsg.ConfigSourceDefaultConfig)
+		if d, ok := shownAnyway()[p.name]; ok {
+			add(d.value, kmsg.ConfigSourceDefaultConfig)
 		}
 		return l
 	}

@@ -464,7 +464,11 @@ func properties() map[string]property {
 	for reason, names := range withoutEffect() {
 		for _, n := range names {
 			if _, has := m[n]; !has {
-				add(property{name: n, typ: kmsg.ConfigTypeString, reason: reason})
+				p := property{name: n, typ: kmsg.ConfigTypeString, reason: reason}
+				if d, ok := shownAnyway()[n]; ok {
+					p.typ = d.typ
+				}
+				add(p)
 			}
 		}
 	}
@@ -475,11 +479,22 @@ func properties() map[string]property {
 	return m
 }
 
-// shownAnyway are values of properties without effect that tools look for.
-func shownAnyway() map[string]string {
-	return map[string]string{
-		"default.replication.factor": "1", "min.insync.replicas": "1", "offsets.topic.replication.factor": "1", "offsets.topic.num.partitions": "1",
-		"unclean.leader.election.enable": "false", "offset.metadata.max.bytes": "4096", "max.incremental.fetch.session.cache.slots": "1000",
+// shown is the default of a property without effect, and its type.
+type shown struct {
+	value string
+	typ   kmsg.ConfigType
+}
+
+// shownAnyway are properties without effect that tools look for.
+func shownAnyway() map[string]shown {
+	return map[string]shown{
+		"default.replication.factor":                {"1", kmsg.ConfigTypeInt},
+		"min.insync.replicas":                       {"1", kmsg.ConfigTypeInt},
+		"offsets.topic.replication.factor":          {"1", kmsg.ConfigTypeShort},
+		"offsets.topic.num.partitions":              {"1", kmsg.ConfigTypeInt},
+		"unclean.leader.election.enable":            {"false", kmsg.ConfigTypeBoolean},
+		"offset.metadata.max.bytes":                 {"4096", kmsg.ConfigTypeInt},
+		"max.incremental.fetch.session.cache.slots": {"1000", kmsg.ConfigTypeInt},
 	}
 }
 
