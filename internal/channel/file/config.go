@@ -1,14 +1,15 @@
 package file
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/javapath"
 )
 
 func init() {
@@ -44,18 +45,19 @@ const (
 	leastMinFree   = 1 << 20
 )
 
+// Default directories, below the home directory.
 const (
-	homeCheckpoint = "${user.home}/.flume/file-channel/checkpoint"
-	homeData       = "${user.home}/.flume/file-channel/data"
+	homeCheckpoint = "/.flume/file-channel/checkpoint"
+	homeData       = "/.flume/file-channel/data"
 )
 
 func (c *config) Fields() []component.Field {
 	const replayed = "no replay of the whole log is ever needed: a checkpoint says where to begin, and without one a single pass over the files does"
 	const noKeys = "there is no encryption at rest in the channel: put its directories on an encrypted file system (dm-crypt, fscrypt), which protects the sinks' and sources' files as well"
 	return []component.Field{
-		component.String("checkpointDir", &c.checkpointDir, homeCheckpoint).AsType("path").
+		component.String("checkpointDir", &c.checkpointDir, "").AsType("path").AsDefault("${user.home}" + homeCheckpoint).
 			Describe("Where the checkpoint is. It is small, and the log can do without."),
-		component.Value("dataDirs", &c.dataDirs, "list", homeData, commaList).
+		component.CommaList("dataDirs", &c.dataDirs).AsDefault("${user.home}" + homeData).
 			Describe("Where the events are, separated by commas. The files go to the directories in turn; on several disks, all of their space is used."),
 		component.Bool("useDualCheckpoints", &c.dual, false).
 			Describe("Write a second checkpoint to backupCheckpointDir, which is used when the first is damaged. Without either, a recovery reads the whole log."),
@@ -86,35 +88,6 @@ func (c *config) Fields() []component.Field {
 	}
 }
 
-func commaList(s string) ([]string, error) {
-	var l []string
-	for e := range strings.SplitSeq(s, ",") {
-		if e = strings.TrimSpace(e); e != "" {
-			l = append(l, e)
-		}
-	}
-	if len(l) == 0 {
-		return nil, errors.New("it names no directory")
-	}
-	return l, nil
-}
-
-// directory is the absolute path that a property means.
-func directory(s string) (string, error) {
-	s = strings.TrimSpace(s)
-	if rest, ok := strings.CutPrefix(s, "${user.home}"); ok {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("the default is below the home directory, which is not known: %w", err)
-		}
-		s = home + rest
-	}
-	if s == "" {
-		return "", errors.New("it names no directory")
-	}
-	return filepath.Abs(s)
-}
-
 // NewChannel makes the channel.
 func (c *config) NewChannel(env component.Env) (component.Channel, error) {
 	if c.txCapacity > c.capacity {
@@ -130,9 +103,19 @@ func (c *config) NewChannel(env component.Env) (component.Channel, error) {
 	if !c.syncEach {
 		cfg.SyncEvery = c.syncEvery
 	}
+	if c.checkpointDir == "" || len(c.dataDirs) == 0 {
+		home, err := javapath.Home(env.Properties)
+		if err != nil {
+			return nil, &component.KeyError{Key: "checkpointDir", Err: err, Hint: "set it, and dataDirs"}
+		}
+		c.checkpointDir = cmp.Or(c.checkpointDir, home+homeCheckpoint)
+		if len(c.dataDirs) == 0 {
+			c.dataDirs = []string{home + homeData}
+		}
+	}
 	used := map[string]string{}
 	add := func(key, value string) (string, error) {
-		dir, err := directory(value)
+		dir, err := filepath.Abs(strings.TrimSpace(value))
 		if err == nil && used[dir] != "" {
 			err = fmt.Errorf("%s is named by %s already", dir, used[dir])
 		}
