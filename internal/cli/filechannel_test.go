@@ -196,7 +196,7 @@ func TestIntegrityToolOnFlume(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, errs := runWith(t, "flume-ng", "tool", "fcintegritytool", "--dataDirs", dir)
-	if code != 0 || !strings.Contains(out, "Processed = 3\nNumber of Valid Put Events = 2\n") || !strings.Contains(out, "Corrupt Events = 1\n") {
+	if code != 0 || !strings.Contains(out, "Events in the Channel = 5\nNumber of Put Events Processed = 3\nNumber of Valid Put Events = 2\n") || !strings.Contains(out, "Corrupt Events = 1\n") {
 		t.Errorf("%d\n%s%s", code, out, errs)
 	}
 	if b, err := os.ReadFile(path + ".bak"); err != nil || !bytes.Equal(b, log) {
