@@ -117,7 +117,7 @@ func deref(s *string) string {
 type configsDescribeCmd struct {
 	kafkaFlags
 	entityFlag
-	All  bool `help:"Show the defaults, too."`
+	All  bool `help:"Show the defaults, too, and what a topic has from its broker."`
 	JSON bool `help:"Write JSON, a line for each setting."`
 }
 
@@ -138,7 +138,8 @@ func (c *configsDescribeCmd) Run(env *Env) error {
 	w := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	shown := 0
 	for _, s := range list {
-		if !c.All && s.Source == kmsg.ConfigSourceDefaultConfig {
+		inherited := e.kind == kmsg.ConfigResourceTypeTopic && s.Source != kmsg.ConfigSourceDynamicTopicConfig
+		if !c.All && (inherited || s.Source == kmsg.ConfigSourceDefaultConfig) {
 			continue
 		}
 		shown++
