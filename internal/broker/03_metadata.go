@@ -101,7 +101,7 @@ func (b *Broker) findOrCreate(ctx context.Context, name string, create bool) (*t
 	if t := b.topics.byName(name); t != nil {
 		return t, 0
 	}
-	if !create || name == groupTopic { // the group log comes with the first group
+	if !create || name == groupTopic { // the group log comes with the search for a coordinator
 		if err := checkTopicName(name); err != nil {
 			return nil, kerr.InvalidTopicException.Code
 		}

@@ -12,7 +12,8 @@ import (
 // The coordinator of every group is this broker. Transaction coordinators
 // (type 1) and share coordinators (type 2) do not exist here: the answer is
 // INVALID_REQUEST, which ends the client's attempt with our message, where a
-// retriable code would have it ask for ever.
+// retriable code would have it ask for ever. As in Apache Kafka the topic of
+// the groups' log is there when somebody has asked for a group's coordinator.
 //
 // Version notes: v1 coordinator types; v3 flexible; v4 several keys (KIP-699).
 
@@ -45,6 +46,10 @@ func handleFindCoordinator(_ context.Context, b *Broker, r *request, kreq kmsg.R
 			fail(kerr.CoordinatorNotAvailable, "the group log is damaged: see the broker's log")
 		case b.isStopping():
 			fail(kerr.CoordinatorNotAvailable, "the broker is stopping")
+		default:
+			if err := b.groups.ensureLog(); err != nil {
+				fail(kerr.CoordinatorNotAvailable, err.Error())
+			}
 		}
 		resp.Coordinators = append(resp.Coordinators, sc)
 	}

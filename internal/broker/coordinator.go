@@ -218,7 +218,8 @@ func (t groupTopics) Names() []string {
 	return names
 }
 
-// ensureLog makes the group log's topic when the first group appears.
+// ensureLog makes the group log's topic when the first group appears or its
+// coordinator is looked for.
 func (c *coordinator) ensureLog() error {
 	c.mu.RLock()
 	have := c.log != nil

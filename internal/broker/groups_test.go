@@ -389,3 +389,33 @@ func TestAnswersComeInOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestFindCoordinatorMakesTheLog looks for a coordinator before there is a group: clients wait for the topic then.
+func TestFindCoordinatorMakesTheLog(t *testing.T) {
+	b := startBroker(t, nil)
+	c := client(t, b)
+	ask := func() int16 {
+		t.Helper()
+		req := kmsg.NewPtrMetadataRequest()
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.Topic = kmsg.StringPtr(groupTopic)
+		req.Topics = append(req.Topics, rt)
+		resp, err := req.RequestWith(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Topics[0].ErrorCode
+	}
+	if code := ask(); code == 0 {
+		t.Fatal("the topic is there before anybody asked for a coordinator")
+	}
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.CoordinatorKey = "g"
+	req.CoordinatorKeys = []string{"g"}
+	if _, err := req.RequestWith(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if code := ask(); code != 0 {
+		t.Fatalf("the topic is not there: error %d", code)
+	}
+}

@@ -61,7 +61,9 @@ func closeAll(s *topicSet) error {
 func (t *topic) close() error { return closeParts(t.state.Load().parts) }
 
 // discard closes a topic whose files are deleted next.
-func (t *topic) discard() error { return endParts(t.state.Load().parts, (*partition.Partition).Discard) }
+func (t *topic) discard() error {
+	return endParts(t.state.Load().parts, (*partition.Partition).Discard)
+}
 
 // closers is how many partitions are closed at a time. Each needs some fsyncs
 // one after the other; those of several partitions share the disk's time.
