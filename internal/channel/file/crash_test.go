@@ -542,7 +542,12 @@ func TestMissingFiles(t *testing.T) {
 		}, ""},
 		"another's": {func(fs *memfs.FS, _ *Config) {
 			b, _ := fs.ReadFile("/c/data1/" + markFile)
-			b[bytes.IndexByte(b, '"')+40] ^= 1
+			digit := &b[bytes.IndexByte(b, '"')+40]
+			if *digit == '0' {
+				*digit = '1'
+			} else {
+				*digit = '0'
+			}
 			fs.WriteFile("/c/data1/"+markFile, b)
 		}, "different channels"},
 		"a newer version's": {func(fs *memfs.FS, _ *Config) {
