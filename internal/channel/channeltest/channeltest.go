@@ -181,6 +181,9 @@ func full(t *testing.T, open Open) {
 func txCapacity(t *testing.T, open Open) {
 	p := event.NewPool()
 	c := open(t, 100, 10)
+	if c.TransactionCapacity() == 0 {
+		t.Skip("the channel has no limit")
+	}
 	if got := c.TransactionCapacity(); got != 10 {
 		t.Errorf("TransactionCapacity() = %d, want 10", got)
 	}

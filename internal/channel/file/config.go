@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,8 +91,38 @@ func (c *config) Fields() []component.Field {
 
 // NewChannel makes the channel.
 func (c *config) NewChannel(env component.Env) (component.Channel, error) {
+	cfg, err := c.channel(env)
+	if err != nil {
+		return nil, err
+	}
+	return New(cfg), nil
+}
+
+// Properties are the properties of a channel that has a file channel as its part, and says itself what the part's capacity
+// and keep-alive are.
+type Properties struct{ c config }
+
+// Fields declares all properties of the file channel but those two.
+func (p *Properties) Fields() []component.Field {
+	return slices.DeleteFunc(p.c.Fields(), func(f component.Field) bool { return f.Key == "capacity" || f.Key == "keep-alive" })
+}
+
+// Config is how to make the part. Its TransactionCapacity may be above capacity: the caller has other parts.
+func (p *Properties) Config(env component.Env, capacity int, keepAlive time.Duration) (Config, error) {
+	c := p.c
+	c.capacity, c.keepAlive = max(capacity, c.txCapacity), keepAlive
+	cfg, err := c.channel(env)
+	cfg.Capacity = capacity
+	return cfg, err
+}
+
+// TransactionCapacity is the property's value.
+func (p *Properties) TransactionCapacity() int { return p.c.txCapacity }
+
+// channel is the configuration in the form that New takes.
+func (c *config) channel(env component.Env) (Config, error) {
 	if c.txCapacity > c.capacity {
-		return nil, &component.KeyError{Key: "transactionCapacity",
+		return Config{}, &component.KeyError{Key: "transactionCapacity",
 			Err:  fmt.Errorf("%d is larger than the capacity, %d", c.txCapacity, c.capacity),
 			Hint: "lower it, or raise capacity"}
 	}
@@ -106,7 +137,7 @@ func (c *config) NewChannel(env component.Env) (component.Channel, error) {
 	if c.checkpointDir == "" || len(c.dataDirs) == 0 {
 		home, err := javapath.Home(env.Properties)
 		if err != nil {
-			return nil, &component.KeyError{Key: "checkpointDir", Err: err, Hint: "set it, and dataDirs"}
+			return Config{}, &component.KeyError{Key: "checkpointDir", Err: err, Hint: "set it, and dataDirs"}
 		}
 		c.checkpointDir = cmp.Or(c.checkpointDir, home+homeCheckpoint)
 		if len(c.dataDirs) == 0 {
@@ -127,22 +158,22 @@ func (c *config) NewChannel(env component.Env) (component.Channel, error) {
 	}
 	var err error
 	if cfg.CheckpointDir, err = add("checkpointDir", c.checkpointDir); err != nil {
-		return nil, err
+		return Config{}, err
 	}
 	for _, d := range c.dataDirs {
 		dir, err := add("dataDirs", d)
 		if err != nil {
-			return nil, err
+			return Config{}, err
 		}
 		cfg.DataDirs = append(cfg.DataDirs, dir)
 	}
 	if c.dual {
 		if c.backupDir == "" {
-			return nil, &component.KeyError{Key: "backupCheckpointDir", Err: errors.New("useDualCheckpoints is set, and it is not"), Hint: "name a directory for the second checkpoint"}
+			return Config{}, &component.KeyError{Key: "backupCheckpointDir", Err: errors.New("useDualCheckpoints is set, and it is not"), Hint: "name a directory for the second checkpoint"}
 		}
 		if cfg.BackupDir, err = add("backupCheckpointDir", c.backupDir); err != nil {
-			return nil, err
+			return Config{}, err
 		}
 	}
-	return New(cfg), nil
+	return cfg, nil
 }

@@ -47,7 +47,7 @@ func (c *config) Fields() []component.Field {
 			Describe("The largest batch of one put or take; at most capacity."),
 		component.Duration("keep-alive", &c.keepAlive, time.Second, 3*time.Second).Min(0).Lenient().
 			Describe("How long a put waits for room and a take for an event."),
-		component.Int64("byteCapacity", &c.byteCapacity, defaultByteCapacity()).AsType("bytes").In("bytes").AsDefault("80 % of GOMEMLIMIT, or a quarter of the memory").Min(0).
+		component.Int64("byteCapacity", &c.byteCapacity, DefaultByteCapacity()).AsType("bytes").In("bytes").AsDefault(DefaultByteCapacityText).Min(0).
 			Describe("Bound on the bytes of the bodies, counted in slots of 100 bytes. A result below one slot means no bound, as in Flume."),
 		component.Int("byteCapacityBufferPercentage", &c.byteBuffer, 20).In("%").Min(0).Max(100).
 			Describe("The share of byteCapacity that is set aside for headers, which are not counted."),
@@ -61,18 +61,28 @@ func (c *config) NewChannel(component.Env) (component.Channel, error) {
 			Err:  fmt.Errorf("%d is larger than the capacity, %d", c.txCapacity, c.capacity),
 			Hint: "lower it, or raise capacity"}
 	}
-	slots := int64(float64(c.byteCapacity) * (1 - float64(c.byteBuffer)/100) / slotSize)
-	if slots < 1 {
-		slots = math.MaxInt32
-	}
-	return New(c.capacity, c.txCapacity, c.keepAlive, slots), nil
+	return New(Config{Capacity: c.capacity, TransactionCapacity: c.txCapacity, KeepAlive: c.keepAlive,
+		SlotSize: slotSize, Slots: Slots(c.byteCapacity, c.byteBuffer, slotSize)}), nil
 }
 
 // slotSize is the granularity of byte accounting, in bytes (Flume's).
 const slotSize = 100
 
-// defaultByteCapacity stands for "80 % of the JVM's heap".
-func defaultByteCapacity() int64 {
+// Slots is how many slots of size bytes a byteCapacity has, less the buffer's percentage. A result below one means no
+// bound, as in Flume.
+func Slots(byteCapacity int64, buffer, size int) int64 {
+	slots := int64(float64(byteCapacity) * (1 - float64(buffer)/100) / float64(size))
+	if slots < 1 {
+		return math.MaxInt32
+	}
+	return slots
+}
+
+// DefaultByteCapacityText describes DefaultByteCapacity in the documentation.
+const DefaultByteCapacityText = "80 % of GOMEMLIMIT, or a quarter of the memory"
+
+// DefaultByteCapacity stands for "80 % of the JVM's heap".
+func DefaultByteCapacity() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
 		return limit / 5 * 4
 	}
@@ -92,12 +102,18 @@ func defaultByteCapacity() int64 {
 // ring of blocks.
 type run struct{ events, blocks int32 }
 
+// Config is how a channel is made.
+type Config struct {
+	Capacity            int // in events
+	TransactionCapacity int // in events; 0: no limit, and a batch that is larger than Capacity is put once the channel is empty
+	KeepAlive           time.Duration
+	SlotSize            int   // granularity of the account of bytes
+	Slots               int64 // bound on the bodies
+}
+
 // Channel is the queue. Use New.
 type Channel struct {
-	capacity  int
-	txCap     int
-	keepAlive time.Duration
-	slots     int64
+	cfg Config
 
 	mu     sync.Mutex
 	events ring[event.Event]
@@ -114,10 +130,9 @@ type Channel struct {
 
 var _ component.Channel = (*Channel)(nil)
 
-// New returns a channel for capacity events and slots × 100 bytes of bodies.
-func New(capacity, txCapacity int, keepAlive time.Duration, slots int64) *Channel {
-	return &Channel{capacity: capacity, txCap: txCapacity, keepAlive: keepAlive, slots: slots,
-		room: make(chan struct{}, 1), some: make(chan struct{}, 1)}
+// New returns an empty channel.
+func New(cfg Config) *Channel {
+	return &Channel{cfg: cfg, room: make(chan struct{}, 1), some: make(chan struct{}, 1)}
 }
 
 // Start does nothing: there is nothing to acquire.
@@ -127,42 +142,49 @@ func (c *Channel) Start(context.Context) error { return nil }
 func (c *Channel) Stop(context.Context) error { return nil }
 
 // TransactionCapacity is the largest batch of a put or take.
-func (c *Channel) TransactionCapacity() int { return c.txCap }
+func (c *Channel) TransactionCapacity() int { return c.cfg.TransactionCapacity }
 
 // Stats counts events of open takes as still in the channel, as Flume does
 // for the capacity.
 func (c *Channel) Stats() component.ChannelStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return component.ChannelStats{Size: int64(c.events.len() + c.leased), Capacity: int64(c.capacity), Bytes: c.pinned}
+	return component.ChannelStats{Size: int64(c.events.len() + c.leased), Capacity: int64(c.cfg.Capacity), Bytes: c.pinned}
 }
 
-func slotsOf(evs []event.Event) int64 {
-	var n int64
+func (c *Channel) slotsOf(evs []event.Event) int64 {
+	n, size := int64(len(evs)), c.cfg.SlotSize
 	for i := range evs {
-		n += int64(max(len(evs[i].Body), 1)+slotSize-1) / slotSize
+		if body := len(evs[i].Body); body > size {
+			n += int64((body - 1) / size)
+		}
 	}
 	return n
 }
 
 // Put adds the whole batch, waiting keep-alive for room.
 func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
+	return c.PutWithin(ctx, b, c.cfg.KeepAlive)
+}
+
+// PutWithin is Put with a keep-alive of its own.
+func (c *Channel) PutWithin(ctx context.Context, b *event.Batch, keepAlive time.Duration) error {
 	evs := b.Events()
 	if len(evs) == 0 {
 		return nil
 	}
-	if len(evs) > c.txCap {
-		return fmt.Errorf("put %d events: more than the channel's transactionCapacity of %d (lower the batch size or raise it)", len(evs), c.txCap)
+	if most := c.cfg.TransactionCapacity; most > 0 && len(evs) > most {
+		return fmt.Errorf("put %d events: more than the channel's transactionCapacity of %d (lower the batch size or raise it)", len(evs), most)
 	}
-	need := slotsOf(evs)
-	if need > c.slots {
-		return component.Permanent(fmt.Errorf("put %d events: their bodies need %d bytes, the channel's byteCapacity allows %d", len(evs), need*slotSize, c.slots*slotSize))
+	need := c.slotsOf(evs)
+	if need > c.cfg.Slots {
+		return component.Permanent(fmt.Errorf("put %d events: their bodies need %d bytes, the channel's byteCapacity allows %d", len(evs), need*int64(c.cfg.SlotSize), c.cfg.Slots*int64(c.cfg.SlotSize)))
 	}
 	var timeout <-chan time.Time
 	expired := false
 	for {
 		c.mu.Lock()
-		if c.events.len()+c.leased+len(evs) <= c.capacity && c.used+need <= c.slots {
+		if c.fits(len(evs)) && c.used+need <= c.cfg.Slots {
 			break
 		}
 		c.mu.Unlock()
@@ -170,7 +192,7 @@ func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 			return component.ErrFull
 		}
 		if timeout == nil {
-			timer := time.NewTimer(c.keepAlive)
+			timer := time.NewTimer(keepAlive)
 			defer timer.Stop()
 			timeout = timer.C
 		}
@@ -183,7 +205,7 @@ func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 		}
 	}
 	c.used += need
-	c.events.push(evs, c.capacity)
+	c.events.push(evs, max(c.cfg.Capacity, len(evs)))
 	blks := b.Blocks()
 	for _, blk := range blks {
 		blk.Retain()
@@ -191,13 +213,19 @@ func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 	}
 	c.blocks.push(blks, math.MaxInt)
 	c.runs.push1(run{int32(len(evs)), int32(len(blks))}, math.MaxInt)
-	more := c.events.len()+c.leased < c.capacity
+	more := c.events.len()+c.leased < c.cfg.Capacity
 	c.mu.Unlock()
 	signal(c.some)
 	if more && timeout != nil { // another put may be waiting too
 		signal(c.room)
 	}
 	return nil
+}
+
+// fits says whether there is room for n events. mu is held.
+func (c *Channel) fits(n int) bool {
+	held := c.events.len() + c.leased
+	return held+n <= c.cfg.Capacity || held == 0 && c.cfg.TransactionCapacity == 0
 }
 
 func signal(ch chan struct{}) {
@@ -229,8 +257,8 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 	if l.open {
 		return nil, fmt.Errorf("take: the last take was neither committed nor rolled back")
 	}
-	if limit > l.c.txCap {
-		limit = l.c.txCap
+	if most := l.c.cfg.TransactionCapacity; most > 0 {
+		limit = min(limit, most)
 	}
 	c := l.c
 	waiting := false
@@ -243,9 +271,9 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 		if !waiting {
 			waiting = true
 			if l.timer == nil {
-				l.timer = time.NewTimer(c.keepAlive)
+				l.timer = time.NewTimer(c.cfg.KeepAlive)
 			} else {
-				l.timer.Reset(c.keepAlive)
+				l.timer.Reset(c.cfg.KeepAlive)
 			}
 			defer l.timer.Stop()
 		}
@@ -281,7 +309,7 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 	c.leased += n
 	more := c.events.len() > 0
 	c.mu.Unlock()
-	l.slots = slotsOf(l.events)
+	l.slots = c.slotsOf(l.events)
 	l.open = true
 	if more && waiting { // another take may be waiting too
 		signal(c.some)

@@ -13,9 +13,13 @@ import (
 	"github.com/sluice-data/sluice/internal/channel/channeltest"
 )
 
+func testConfig(capacity, txCapacity int, keepAlive time.Duration, slots int64) Config {
+	return Config{Capacity: capacity, TransactionCapacity: txCapacity, KeepAlive: keepAlive, SlotSize: slotSize, Slots: slots}
+}
+
 func TestConformance(t *testing.T) {
 	channeltest.Run(t, func(_ *testing.T, capacity, txCapacity int) component.Channel {
-		return New(capacity, txCapacity, 5*time.Millisecond, math.MaxInt32)
+		return New(testConfig(capacity, txCapacity, 5*time.Millisecond, math.MaxInt32))
 	})
 }
 
@@ -31,24 +35,24 @@ func decode(t *testing.T, props ...component.Property) (*Channel, []component.Fi
 func TestConfig(t *testing.T) {
 	// Flume falls back to 100 for what is not a positive number.
 	c, findings, err := decode(t, component.Property{Key: "capacity", Value: "lots"}, component.Property{Key: "transactionCapacity", Value: "-1"})
-	if err != nil || c.capacity != 100 || c.txCap != 100 || len(findings) != 2 {
+	if err != nil || c.cfg.Capacity != 100 || c.cfg.TransactionCapacity != 100 || len(findings) != 2 {
 		t.Errorf("bad numbers: %+v, findings %v, %v", c, findings, err)
 	}
 	var ke *component.KeyError
 	if _, _, err := decode(t, component.Property{Key: "transactionCapacity", Value: "101"}); !errors.As(err, &ke) || ke.Key != "transactionCapacity" {
 		t.Errorf("transactionCapacity above capacity: %v", err)
 	}
-	if c, _, _ := decode(t, component.Property{Key: "byteCapacity", Value: "0"}); c.slots != math.MaxInt32 {
-		t.Errorf("byteCapacity 0: %d slots", c.slots)
+	if c, _, _ := decode(t, component.Property{Key: "byteCapacity", Value: "0"}); c.cfg.Slots != math.MaxInt32 {
+		t.Errorf("byteCapacity 0: %d slots", c.cfg.Slots)
 	}
-	if c, _, _ := decode(t, component.Property{Key: "byteCapacity", Value: "2000"}); c.slots != 16 {
-		t.Errorf("byteCapacity 2000: %d slots, want 16 (20 %% are set aside)", c.slots)
+	if c, _, _ := decode(t, component.Property{Key: "byteCapacity", Value: "2000"}); c.cfg.Slots != 16 {
+		t.Errorf("byteCapacity 2000: %d slots, want 16 (20 %% are set aside)", c.cfg.Slots)
 	}
 }
 
 func TestByteCapacity(t *testing.T) {
 	p := event.NewPool()
-	c := New(1000, 1000, time.Millisecond, 10)
+	c := New(testConfig(1000, 1000, time.Millisecond, 10))
 	put := func(size int) error {
 		b := p.NewBatch()
 		defer b.Release()
@@ -88,7 +92,7 @@ func TestByteCapacity(t *testing.T) {
 
 func TestPutTakeCommitDoNotAllocate(t *testing.T) {
 	p := event.NewPool()
-	c := New(10000, 1000, time.Second, math.MaxInt32)
+	c := New(testConfig(10000, 1000, time.Second, math.MaxInt32))
 	tk := c.NewTaker()
 	b := p.NewBatch()
 	for range 1000 {
@@ -119,7 +123,7 @@ func BenchmarkPutTakeCommit(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
 		b.Run(map[int]string{1: "batch=1", 10: "batch=10", 100: "batch=100", 1000: "batch=1000"}[n], func(b *testing.B) {
 			p := event.NewPool()
-			c := New(10000, 1000, time.Second, math.MaxInt32)
+			c := New(testConfig(10000, 1000, time.Second, math.MaxInt32))
 			tk := c.NewTaker()
 			batch := p.NewBatch()
 			for range n {
