@@ -5,6 +5,8 @@ package standard
 import (
 	_ "github.com/sluice-data/sluice/internal/channel/file"
 	_ "github.com/sluice-data/sluice/internal/channel/memory"
+	_ "github.com/sluice-data/sluice/internal/channel/pseudotxnmemory"
+	_ "github.com/sluice-data/sluice/internal/channel/spillablememory"
 	_ "github.com/sluice-data/sluice/internal/interceptor/collectday"
 	_ "github.com/sluice-data/sluice/internal/interceptor/host"
 	_ "github.com/sluice-data/sluice/internal/interceptor/regexextractor"

@@ -23,10 +23,8 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.source.avroLegacy.AvroLegacySource
 		- org.apache.flume.source.thriftLegacy.ThriftLegacySource`,
 	component.KindChannel: `
-		spillablememory org.apache.flume.channel.SpillableMemoryChannel
 		jdbc org.apache.flume.channel.jdbc.JdbcChannel
-		- org.apache.flume.channel.kafka.KafkaChannel
-		- org.apache.flume.channel.PseudoTxnMemoryChannel`,
+		- org.apache.flume.channel.kafka.KafkaChannel`,
 	component.KindSink: `
 		hdfs org.apache.flume.sink.hdfs.HDFSEventSink
 		hbase org.apache.flume.sink.hbase.HBaseSink

@@ -28,6 +28,7 @@ var outside = func() map[outsideKey]settled {
 	add("agent", "-", NoEffect, "it names a Java class of which Flume ships none",
 		"sources.<name>.config", "sinks.<name>.config", "channels.<name>.config", "configfilters.<name>.config")
 	add("source", "*", Honoured, "", "selector.type", "selector.*", "interceptors", "interceptors.<i>.type", "interceptors.<i>.*")
+	add("channel", "spillablememory", Honoured, "as in the file channel; see the page of the component", "<file channel keys>")
 	add("sinkprocessor", "default", Honoured, "", "(none)")
 	add("config-filter", "env", Honoured, "", "(none)")
 	add("config-filter", "external", Honoured, "", "command", "charset")

@@ -40,10 +40,11 @@ type config struct {
 	syncEvery                time.Duration
 }
 
-// Limits of Flume.
+// Limits and defaults of Flume.
 const (
-	defaultMaxFile = 1623195647
-	leastMinFree   = 1 << 20
+	MaxFileSize                = 1623195647 // in bytes; the default as well
+	DefaultTransactionCapacity = 10000      // in events
+	leastMinFree               = 1 << 20
 )
 
 // Default directories, below the home directory.
@@ -67,13 +68,13 @@ func (c *config) Fields() []component.Field {
 		component.Ignore("compressBackupCheckpoint", "a checkpoint is some hundred bytes long"),
 		component.Int("capacity", &c.capacity, 1000000).In("events").Min(1).Lenient().
 			Describe("How many events the channel holds, those of open takes and of puts under way included."),
-		component.Int("transactionCapacity", &c.txCapacity, 10000).In("events").Min(1).Lenient().
+		component.Int("transactionCapacity", &c.txCapacity, DefaultTransactionCapacity).In("events").Min(1).Lenient().
 			Describe("The largest batch of one put or take; at most capacity."),
 		component.Duration("keep-alive", &c.keepAlive, time.Second, 3*time.Second).Min(0).Lenient().
 			Describe("How long a put waits for room and a take for an event."),
 		component.Duration("checkpointInterval", &c.interval, time.Millisecond, 30*time.Second).Min(1).Lenient().
 			Describe("The longest time between two checkpoints, if anything has changed; less than 1000 counts as 1000. After 128 MiB written or read there is one in any case."),
-		component.Int64("maxFileSize", &c.maxFile, defaultMaxFile).AsType("bytes").In("bytes").Min(4096).
+		component.Int64("maxFileSize", &c.maxFile, MaxFileSize).AsType("bytes").In("bytes").Min(4096).
 			Describe("How large a file gets, at most the default. A batch must fit into a file. Space is given back by whole files, the oldest first."),
 		component.Int64("minimumRequiredSpace", &c.minFree, 500<<20).AsType("bytes").In("bytes").
 			Describe("Puts are refused when less than this is free on every disk of dataDirs; takes go on. Less than 1048576 counts as 1048576."),
@@ -128,7 +129,7 @@ func (c *config) channel(env component.Env) (Config, error) {
 	}
 	cfg := Config{
 		Capacity: c.capacity, TransactionCapacity: c.txCapacity, KeepAlive: c.keepAlive,
-		MaxFileSize: min(c.maxFile, defaultMaxFile), MinFree: max(c.minFree, leastMinFree),
+		MaxFileSize: min(c.maxFile, MaxFileSize), MinFree: max(c.minFree, leastMinFree),
 		CheckpointEvery: max(c.interval, time.Second), NoCheckpointOnClose: !c.onClose, Env: env,
 	}
 	if !c.syncEach {

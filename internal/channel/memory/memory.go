@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,9 +99,12 @@ func DefaultByteCapacity() int64 {
 	return 512 << 20
 }
 
-// run is what one put left behind: n events that view the next blocks in the
-// ring of blocks.
-type run struct{ events, blocks int32 }
+// run is what one put left behind: events that view the next blocks in the
+// ring of blocks. first numbers the events in the order of the puts.
+type run struct {
+	first          int64
+	events, blocks int32
+}
 
 // Config is how a channel is made.
 type Config struct {
@@ -119,6 +123,7 @@ type Channel struct {
 	events ring[event.Event]
 	blocks ring[*event.Block]
 	runs   ring[run]
+	next   int64 // number of the next event
 	leased int   // events of open takes: they still fill the channel
 	used   int64 // slots, those of open takes included
 	pinned int64 // bytes of the blocks in the rings; a block shared by two puts counts twice
@@ -212,7 +217,8 @@ func (c *Channel) PutWithin(ctx context.Context, b *event.Batch, keepAlive time.
 		c.pinned += int64(blk.Cap())
 	}
 	c.blocks.push(blks, math.MaxInt)
-	c.runs.push1(run{int32(len(evs)), int32(len(blks))}, math.MaxInt)
+	c.runs.push1(run{c.next, int32(len(evs)), int32(len(blks))}, math.MaxInt)
+	c.next += int64(len(evs))
 	more := c.events.len()+c.leased < c.cfg.Capacity
 	c.mu.Unlock()
 	signal(c.some)
@@ -294,8 +300,9 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 			for _, blk := range l.blocks[len(l.blocks)-int(r.blocks):] {
 				blk.Retain()
 			}
-			l.runs = append(l.runs, run{int32(left), r.blocks})
+			l.runs = append(l.runs, run{r.first, int32(left), r.blocks})
 			r.events -= int32(left)
+			r.first += int64(left)
 			break
 		}
 		left -= int(r.events)
@@ -338,24 +345,44 @@ func (l *lease) Commit() error {
 	return nil
 }
 
-// Rollback puts the events back at the head of the queue, in order.
+// Rollback puts the events back at the head of the queue, in order, also with
+// those that another lease gave back before.
 func (l *lease) Rollback() error {
 	if !l.open {
 		return fmt.Errorf("rollback: nothing was taken")
 	}
 	c := l.c
 	c.mu.Lock()
-	c.events.pushFront(l.events)
-	c.blocks.pushFront(l.blocks)
 	for _, blk := range l.blocks {
 		c.pinned += int64(blk.Cap())
 	}
-	c.runs.pushFront(l.runs)
 	c.leased -= len(l.events)
+	c.giveBack(l.events, l.blocks, l.runs)
 	c.mu.Unlock()
 	signal(c.some)
 	l.reset()
 	return nil
+}
+
+// giveBack puts runs with their events and blocks in where they belong. mu is held.
+func (c *Channel) giveBack(events []event.Event, blocks []*event.Block, runs []run) {
+	last := runs[len(runs)-1].first
+	events, blocks, runs = slices.Clip(events), slices.Clip(blocks), slices.Clip(runs) // they are the lease's
+	for c.runs.len() > 0 && c.runs.front().first < last {                              // another lease gave back what comes between
+		r := *c.runs.front()
+		c.runs.drop()
+		at, e, b := 0, 0, 0
+		for runs[at].first < r.first {
+			e, b = e+int(runs[at].events), b+int(runs[at].blocks)
+			at++
+		}
+		events = slices.Insert(events, e, c.events.pop(nil, int(r.events))...)
+		blocks = slices.Insert(blocks, b, c.blocks.pop(nil, int(r.blocks))...)
+		runs = slices.Insert(runs, at, r)
+	}
+	c.events.pushFront(events)
+	c.blocks.pushFront(blocks)
+	c.runs.pushFront(runs)
 }
 
 func (l *lease) reset() {
