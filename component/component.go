@@ -112,7 +112,7 @@ type ChannelStats struct {
 	Size     int64 // events that a put committed and no take has committed yet
 	Capacity int64 // in events; 0: unknown (a Kafka topic, say)
 	Bytes    int64 // memory or disk that the events pin; 0: not known
-	Durable  bool  // events survive the process
+	Durable  bool  // events survive the process, if it stops in order
 }
 
 // Sink delivers events.

@@ -488,6 +488,42 @@ func TestOverflowEnds(t *testing.T) {
 	s.Close(t)
 }
 
+// A put into the overflow and a take of both parts allocate what the file channel does, whatever the batch.
+func TestAllocationsOfOverflow(t *testing.T) {
+	s := newStore(t, some)
+	cfg := s.config(10000, 1000)
+	cfg.MemoryCapacity, cfg.OverflowCapacity, cfg.Timeout = 500, 10000, 0
+	cfg.File.FS, cfg.File.MaxFileSize = nil, file.MaxFileSize
+	c := s.start(t, cfg)
+	defer s.Close(t)
+	tk := c.NewTaker()
+	b := event.NewPool().NewBatch()
+	for range 500 {
+		b.Append(bytes.Repeat([]byte("x"), 48))
+	}
+	ctx := context.Background()
+	round := func() {
+		for range 2 { // into the memory, and onto the disk
+			if err := c.Put(ctx, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, err := tk.Take(ctx, 1000)
+		if err != nil || len(l.Events()) != 1000 {
+			t.Fatal(err)
+		}
+		if err := l.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round()
+	if n := testing.AllocsPerRun(100, round); n > 20 {
+		t.Errorf("%v allocations for 1000 events", n)
+	} else {
+		t.Logf("%v allocations for 1000 events", n)
+	}
+}
+
 // Events that damage took do not hold up those behind them.
 func TestDamage(t *testing.T) {
 	s := newStore(t, some)
