@@ -109,6 +109,15 @@ func (d *deadLetters) put(ctx context.Context, channel string, evs []event.Event
 	return nil
 }
 
+// bury is put, with an error that does not count as the events' own: they are
+// to be tried again until there is room for the letters.
+func (d *deadLetters) bury(ctx context.Context, channel string, evs []event.Event, reasons []error) error {
+	if err := d.put(ctx, channel, evs, reasons); err != nil {
+		return fmt.Errorf("set %d events aside as dead letters: %w (they cannot be delivered: %v)", len(evs), err, reasons[0])
+	}
+	return nil
+}
+
 // Headers of events in a dead-letter channel.
 const (
 	deadReasonHeader    = "deadletter.reason"
@@ -169,7 +178,7 @@ func (b *builder) deadLetters(c *flumeconf.Component, kind string, m *component.
 		if cfg.directory == "" {
 			return wrong("deadletter.directory", "a directory that the agent may make", "required with deadletter = file, but not set: the %s is left out", kind)
 		}
-		d.store = deadletter.NewStore(vfs.OS{}, deadletter.Dir(cfg.directory, b.conf.Name, kind, c.Name), cfg.maxBytes)
+		d.store = deadletter.NewStore(vfs.OS{}, deadletter.Dir(cfg.directory, b.conf.Name, kind, c.Name), cfg.maxBytes, b.agent.log.With("component", id))
 	case deadChannel:
 		name := strings.TrimSpace(cfg.channel)
 		if name == "" {
@@ -228,8 +237,8 @@ func (n *sinkNode) settle(ctx context.Context, evs []event.Event) (left []event.
 		return evs, 0, err
 	}
 	if len(evs) == 1 {
-		if derr := n.dead.put(ctx, n.channel.name, evs, []error{err}); derr != nil {
-			return evs, 0, errors.Join(err, derr)
+		if err := n.dead.bury(ctx, n.channel.name, evs, []error{err}); err != nil {
+			return evs, 0, err
 		}
 		return nil, 1, nil
 	}
@@ -267,9 +276,9 @@ func (n *sinkNode) settleFailed(ctx context.Context, evs []event.Event, partial 
 	for i, at := range order {
 		reasons[i] = dead[at]
 	}
-	if derr := n.dead.put(ctx, n.channel.name, pick(evs, dead), reasons); derr != nil {
+	if err := n.dead.bury(ctx, n.channel.name, pick(evs, dead), reasons); err != nil {
 		maps.Copy(rest, dead)
-		return pick(evs, rest), 0, errors.Join(err, derr)
+		return pick(evs, rest), 0, err
 	}
 	if len(rest) == 0 {
 		return nil, len(dead), nil

@@ -1,16 +1,21 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	_ "github.com/sluice-data/sluice/internal/channel/file"
 	"github.com/sluice-data/sluice/internal/deadletter"
 )
 
@@ -87,6 +92,63 @@ func TestDeadLettersInFiles(t *testing.T) {
 			}
 			if n := a.pool.Outstanding(); n != 0 {
 				t.Errorf("%d blocks still held", n)
+			}
+		})
+	}
+}
+
+// The process is killed when a letter is on disk and the channel has not
+// forgotten its event: nothing is lost, and the event is a letter twice.
+func TestKilledBehindADeadLetter(t *testing.T) {
+	for _, how := range []string{"named", "unnamed"} {
+		t.Run(how, func(t *testing.T) {
+			base := cmp.Or(os.Getenv("SLUICE_TEST_KILLED_"+how), t.TempDir())
+			text := strings.Replace(flow, "type = memory", "type = file\na.channels.c.checkpointDir = "+base+"/cp\na.channels.c.dataDirs = "+base+"/data", 1) +
+				"a.sinks.k.into = killed\na.sinks.k.deadletter = file\na.sinks.k.deadletter.directory = " + base + "/dead\na.sources.r.count = "
+			if os.Getenv("SLUICE_TEST_KILLED_"+how) != "" {
+				a, _ := load(t, text+"10\n")
+				c := into("killed")
+				calls := 0
+				c.hook = func(evs []event.Event) error {
+					if calls++; len(deadIn(t, deadletter.Dir(base+"/dead", "a", "sink", "k"))) > 0 {
+						_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+						select {} // it comes
+					}
+					if how == "unnamed" {
+						return unnamed(evs)
+					}
+					failed := map[int]error{0: errors.New("busy")}
+					for i, e := range evs {
+						if isBad(e.Body) {
+							failed[i] = component.Permanent(errBad)
+						}
+					}
+					return &component.PartialError{Failed: failed}
+				}
+				err := run(t, a, func() bool { return false })
+				t.Fatalf("the agent ended by itself: %v", err)
+			}
+			cmd := exec.Command(os.Args[0], "-test.run=^TestKilledBehindADeadLetter$/^"+how+"$")
+			cmd.Env = append(os.Environ(), "SLUICE_TEST_KILLED_"+how+"="+base)
+			out, _ := cmd.CombinedOutput()
+			if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+				t.Fatalf("the agent was not killed: %v\n%s", cmd.ProcessState, out)
+			}
+			if letters := deadIn(t, deadletter.Dir(base+"/dead", "a", "sink", "k")); len(letters) != 1 {
+				t.Fatalf("%d letters before the second start", len(letters))
+			}
+			a, _ := load(t, text+"0\n")
+			c := into("killed")
+			if c.hook = unnamed; how == "named" {
+				c.hook = named(c)
+			}
+			if err := run(t, a, func() bool { return c.count() == 9 }); err != nil {
+				t.Fatal(err)
+			}
+			wantNumbers(t, c.got, 10, func(i int) bool { return i != 7 })
+			want := "a sink k c 7 sevens are too large"
+			if letters := deadIn(t, deadletter.Dir(base+"/dead", "a", "sink", "k")); !slices.Equal(letters, []string{want, want}) {
+				t.Errorf("letters %q", letters)
 			}
 		})
 	}

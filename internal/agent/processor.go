@@ -277,21 +277,17 @@ func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batc
 	pause := p.retry.Initial
 	for stalled := false; ; {
 		err := ch.put(ctx, b)
+		if component.IsPermanent(err) && b.Len() > 1 { // too large as a whole, say
+			return p.putHalves(ctx, ch, b)
+		}
+		if component.IsPermanent(err) && p.dead != nil && ctx.Err() == nil {
+			err = p.dead.bury(ctx, ch.name, b.Events(), []error{err})
+		}
 		if err == nil {
 			if stalled {
 				p.source.stalled(p.agent, ch, nil)
 			}
 			return nil
-		}
-		if component.IsPermanent(err) && b.Len() > 1 { // too large as a whole, say
-			return p.putHalves(ctx, ch, b)
-		}
-		if component.IsPermanent(err) && p.dead != nil && ctx.Err() == nil {
-			derr := p.dead.put(ctx, ch.name, b.Events(), []error{err})
-			if derr == nil {
-				return nil
-			}
-			err = errors.Join(err, derr)
 		}
 		if ctx.Err() != nil || p.retry.Once || component.IsPermanent(err) {
 			return fmt.Errorf("put %d events into channel %s: %w", b.Len(), ch.name, err)

@@ -2,18 +2,22 @@ package deadletter
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
+	"github.com/sluice-data/sluice/internal/seglog/vfs/memfs"
 )
 
 func letter(body string) Letter {
@@ -21,9 +25,15 @@ func letter(body string) Letter {
 		Event: event.Event{Body: []byte(body), Headers: []event.KV{{Key: "k", Value: []byte("v\x00")}, {Key: "empty", Value: []byte{}}, {Key: "null"}}}}
 }
 
+// newStore is a store whose log is in the string.
+func newStore(fsys vfs.FS, dir string, maxBytes int64) (*Store, *strings.Builder) {
+	var log strings.Builder
+	return NewStore(fsys, dir, maxBytes, slog.New(slog.NewTextHandler(&log, nil))), &log
+}
+
 func start(t *testing.T, dir string, maxBytes int64) *Store {
 	t.Helper()
-	s := NewStore(vfs.OS{}, dir, maxBytes)
+	s, _ := newStore(vfs.OS{}, dir, maxBytes)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -100,15 +110,14 @@ func TestStore(t *testing.T) {
 	if got, err := read(t, dir); got != "1:one 2:two 3:three 4:four" || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}
-	other := NewStore(vfs.OS{}, dir, 1<<30)
+	other, _ := newStore(vfs.OS{}, dir, 1<<30)
 	if err := other.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "another agent writes to it") {
 		t.Errorf("a second store on the directory: %v", err)
 	}
 }
 
-// What a crash left at the end is cut off; damage in the middle is not written
-// behind.
-func TestTornAndDamaged(t *testing.T) {
+// What a crash left at the end is cut off.
+func TestTorn(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, dir, 1<<30)
 	put(t, s, "one")
@@ -137,17 +146,213 @@ func TestTornAndDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bad := bytes.Clone(whole)
-	bad[20] ^= 1
-	if err := os.WriteFile(path, bad, 0o600); err != nil {
+}
+
+// Damage in the last file is reported and passed over: the letters around it
+// stay, and new ones follow.
+func TestDamage(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		damage func(b []byte, frames []int) []byte
+		read   string // once a new letter is written
+		log    string
+		intact bool // no damage is left in the file
+	}{
+		{"a byte", func(b []byte, f []int) []byte { b[f[1]+20] ^= 1; return b }, "1:one 3:three 4:new", "dead letters are damaged", false},
+		{"a length", func(b []byte, f []int) []byte { b[f[1]+3] ^= 1; return b }, "1:one 3:three 4:new", "dead letters are damaged", false},
+		{"the first", func(b []byte, f []int) []byte { clear(b[:20]); return b }, "2:inner 3:three 4:new", "dead letters are damaged", false},
+		{"a hole", func(b []byte, f []int) []byte { return append(b[:f[1]+9:f[1]+9], b[f[2]-9:]...) }, "1:one 3:three 4:new", "dead letters are damaged", false},
+		{"two places", func(b []byte, f []int) []byte { b[9] ^= 1; b[f[2]+20] ^= 1; return b }, "2:inner 3:new", "it is cut off and kept", false},
+		{"the end", func(b []byte, f []int) []byte { b[len(b)-1] ^= 1; return b }, "1:one 2:inner 3:new", "it is cut off and kept", true},
+		{"the end is missing", func(b []byte, f []int) []byte { return b[:len(b)-1] }, "1:one 2:inner 3:new", "did not come to its end", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := start(t, dir, 1<<30)
+			put(t, s, "one")
+			// The second holds a copy of a letter, which must never count.
+			inner := letter("copy")
+			inner.Number = 3
+			copied, err := appendFrame([]byte("inner"), &inner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, s, string(copied))
+			put(t, s, "three")
+			if err := s.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			path := seglog.Name(dir, 1, extension)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var frames []int
+			for at := 0; at < len(b); at += headerSize + int(binary.BigEndian.Uint32(b[at:])) {
+				frames = append(frames, at)
+			}
+			b = tt.damage(b, frames)
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, log := newStore(vfs.OS{}, dir, 1<<30)
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			put(t, s, "new")
+			if err := s.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(log.String(), tt.log) || !strings.Contains(log.String(), path) {
+				t.Errorf("log: %s", log)
+			}
+			got, err := read(t, dir)
+			if i := strings.Index(got, "inner"); i >= 0 { // without the copy
+				got = got[:i+5] + got[i+len(copied):]
+			}
+			if got != tt.read {
+				t.Errorf("read %q, want %q", got, tt.read)
+			}
+			var ce *seglog.CorruptionError
+			if errors.As(err, &ce) == tt.intact {
+				t.Errorf("read: %v", err)
+			}
+			kept, err := filepath.Glob(filepath.Join(dir, "*"+damagedExt))
+			if err != nil || (len(kept) == 1) != strings.Contains(tt.log, "and kept") {
+				t.Errorf("kept: %v, %v", kept, err)
+			}
+		})
+	}
+}
+
+// A number that a replay has seen is not used again, also when its letter is
+// not there any more: a new letter would count as replayed.
+func TestNumbersOfReplayedLetters(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, 1<<30)
+	put(t, s, "one", "two")
+	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var ce *seglog.CorruptionError
-	if _, err := read(t, dir); !errors.As(err, &ce) || ce.Offset != 0 {
-		t.Errorf("read: %v", err)
+	r, err := OpenReplay(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := NewStore(vfs.OS{}, dir, 1<<30).Start(t.Context()); !errors.As(err, &ce) {
-		t.Errorf("start: %v", err)
+	if err := errors.Join(r.Done(2), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	path := seglog.Name(dir, 1, extension)
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, b[:len(b)-1], 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, dir, 1<<30)
+	put(t, s, "new")
+	if got, err := read(t, dir); got != "1:one 3:new" || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+	// A list that cannot be read stops a replay and not the agent.
+	if err := os.WriteFile(filepath.Join(dir, replayedFile), []byte("nonsense\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenReplay(dir); err == nil || !strings.Contains(err.Error(), "delete the file") {
+		t.Errorf("replay: %v", err)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s, log := newStore(vfs.OS{}, dir, 1<<30)
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "more")
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, dir); got != "1:one 3:new 4:more" || err != nil || !strings.Contains(log.String(), "which dead letters were replayed") {
+		t.Errorf("%s, %v, log %s", got, err, log)
+	}
+}
+
+// A disk that fails in any way never makes a letter of an append that was
+// refused, and one that was accepted is there after a power cut.
+func TestFailingDisk(t *testing.T) {
+	big := strings.Repeat("b", segmentBytes)
+	for _, tt := range []struct {
+		name  string
+		op    memfs.Op
+		err   error
+		first bool // the file is not there yet
+		full  bool // it is as long as it may get
+	}{
+		{"full", memfs.OpWrite, syscall.ENOSPC, false, false},
+		{"write", memfs.OpWrite, syscall.EIO, false, false},
+		{"sync", memfs.OpSync, syscall.EIO, false, false},
+		{"sync of a new file", memfs.OpSync, syscall.EIO, true, false},
+		{"full, a new file", memfs.OpOpen, syscall.ENOSPC, true, false},
+		{"full, the next file", memfs.OpOpen, syscall.ENOSPC, false, true},
+		{"directory", memfs.OpSyncDir, syscall.EIO, true, false},
+		{"directory, the next file", memfs.OpSyncDir, syscall.EIO, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir() // of the lock
+			fsys := memfs.New()
+			s, log := newStore(fsys, dir, 1<<30)
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			switch {
+			case tt.full:
+				put(t, s, big)
+				want = "1:" + big + " "
+			case !tt.first:
+				put(t, s, "kept")
+				want = "1:kept "
+			}
+			fsys.SetHook(func(op memfs.Op, _ string) error {
+				if op == tt.op {
+					return tt.err
+				}
+				return nil
+			})
+			for range 2 {
+				if err := s.Append([]Letter{letter("refused")}); !errors.Is(err, tt.err) || !strings.Contains(err.Error(), "append dead letters") {
+					t.Fatalf("append: %v", err)
+				}
+			}
+			fsys.SetHook(nil)
+			put(t, s, "after")
+			want += fmt.Sprintf("%d:after", strings.Count(want, ":")+1)
+			if err := s.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			crashed := fsys.Crash()
+			var got []string
+			for _, name := range crashed.Names() {
+				b, err := crashed.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fr := framing{each: func(l *Letter) error {
+					got = append(got, fmt.Sprintf("%d:%s", l.Number, l.Event.Body))
+					return nil
+				}}
+				res, err := fr.scan(bytes.NewReader(b), name, int64(len(b)), func(ce *seglog.CorruptionError) { t.Error(ce) })
+				if err != nil || res.End != int64(len(b)) {
+					t.Errorf("%s: %+v, %v", name, res, err)
+				}
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("after a power cut: %.100q, want %.100q", got, want)
+			}
+			if log.Len() > 0 {
+				t.Errorf("log: %s", log)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"time"
 
 	"github.com/sluice-data/sluice/event"
@@ -27,6 +28,7 @@ type Letter struct {
 const (
 	version    = 1
 	headerSize = 8
+	minPayload = 1 + 8 + 8 + 4 + 1 + 1 // everything empty
 	maxPayload = 1 << 30
 	extension  = ".dead"
 )
@@ -157,15 +159,17 @@ func (d *decoder) bytes(n uint64) []byte {
 // and does not keep it.
 type framing struct {
 	next int64 // the number that the next letter must have; 0: any
+	gap  bool  // damage lies before it: it may have a later number
 	each func(*Letter) error
 	err  error // each's
 }
 
-func (f *framing) HeaderSize() int { return headerSize }
+// HeaderSize implements seglog.Framing: up to the number, which every frame has.
+func (f *framing) HeaderSize() int { return headerSize + 1 + 8 }
 
 func (f *framing) FrameSize(header []byte) (int64, error) {
 	n := binary.BigEndian.Uint32(header)
-	if n == 0 || n > maxPayload {
+	if n < minPayload || n > maxPayload {
 		return 0, fmt.Errorf("%d is no length of a payload", n)
 	}
 	return headerSize + int64(n), nil
@@ -176,10 +180,10 @@ func (f *framing) Accept(_ int64, frame []byte) error {
 	if err != nil {
 		return err
 	}
-	if f.next != 0 && l.Number != f.next {
+	if f.next != 0 && l.Number != f.next && !(f.gap && l.Number > f.next) {
 		return fmt.Errorf("letter %d stands where %d should", l.Number, f.next)
 	}
-	f.next = l.Number + 1
+	f.next, f.gap = l.Number+1, false
 	if f.each != nil && f.err == nil {
 		f.err = f.each(l)
 	}
@@ -191,6 +195,33 @@ func (f *framing) After(frame []byte) bool {
 	return err == nil && l.Number >= f.next
 }
 
-// Ends implements seglog.Framing: a frame whose length is damaged is looked
-// for byte by byte.
-func (f *framing) Ends([]byte) seglog.Ends { return nil }
+// scan reads the file of size bytes at path. What is damaged is passed over:
+// damage gets each such place, and where letters go on. The result is that of
+// the file's end.
+func (f *framing) scan(r io.ReaderAt, path string, size int64, damage func(*seglog.CorruptionError)) (seglog.ScanResult, error) {
+	for from := int64(0); ; {
+		res, err := seglog.Scan(r, path, from, size, f)
+		var ce *seglog.CorruptionError
+		if !errors.As(err, &ce) {
+			return res, err
+		}
+		if ce.Next == 0 {
+			ce.Next = size
+		}
+		damage(ce)
+		from, f.gap = ce.Next, true
+		if from == size {
+			return seglog.ScanResult{End: size}, nil
+		}
+	}
+}
+
+// Ends implements seglog.Framing: a letter may hold a copy of dead letters, so
+// one whose number is right reaches as far as its checksum does.
+func (f *framing) Ends(head []byte) seglog.Ends {
+	n := int64(binary.BigEndian.Uint64(head[headerSize+1:]))
+	if head[headerSize] != version || n != f.next && !(f.gap && n > f.next) {
+		return nil
+	}
+	return seglog.CRCEnds(head[headerSize:], binary.BigEndian.Uint32(head[4:]))
+}

@@ -52,8 +52,8 @@ func Dirs(dir string) ([]string, error) {
 }
 
 // Read calls each with every letter of a component's directory, in order; a
-// letter is void after the call. It goes on behind a damaged file, and returns
-// what is damaged at the end. The agent may run: what it is writing is passed
+// letter is void after the call. It goes on behind what is damaged, and returns
+// that at the end. The agent may run: what it is writing is passed
 // over.
 func Read(dir string, each func(*Letter) error) error {
 	bases, err := seglog.List(vfs.OS{}, dir, extension)
@@ -64,7 +64,7 @@ func Read(dir string, each func(*Letter) error) error {
 	for i, base := range bases {
 		path := seglog.Name(dir, base, extension)
 		fr := framing{next: base, each: each}
-		res, err := scanFile(path, &fr)
+		res, err := scanFile(path, &fr, func(ce *seglog.CorruptionError) { damage = append(damage, ce) })
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // a replay has deleted it
 		case err != nil:
@@ -79,7 +79,7 @@ func Read(dir string, each func(*Letter) error) error {
 	return errors.Join(damage...)
 }
 
-func scanFile(path string, fr *framing) (seglog.ScanResult, error) {
+func scanFile(path string, fr *framing, damage func(*seglog.CorruptionError)) (seglog.ScanResult, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return seglog.ScanResult{}, err
@@ -89,7 +89,7 @@ func scanFile(path string, fr *framing) (seglog.ScanResult, error) {
 	if err != nil {
 		return seglog.ScanResult{}, err
 	}
-	return seglog.Scan(f, path, 0, st.Size(), fr)
+	return fr.scan(f, path, st.Size(), damage)
 }
 
 const (

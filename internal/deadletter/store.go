@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ const segmentBytes = 16 << 20
 const (
 	lockFile       = "lock"
 	replayLockFile = "replay.lock"
+	damagedExt     = ".damaged"
 )
 
 // ErrFull is in the chain of the error of an append that the limit on the
@@ -34,6 +36,7 @@ type Store struct {
 	dir      string
 	maxBytes int64
 	fs       vfs.FS
+	log      *slog.Logger
 
 	mu   sync.Mutex
 	lock *os.File
@@ -52,13 +55,14 @@ func Dir(directory, agent, kind, name string) string {
 }
 
 // NewStore returns the store of a component's directory, not open yet.
-// maxBytes bounds what its files may take.
-func NewStore(fsys vfs.FS, dir string, maxBytes int64) *Store {
-	return &Store{dir: dir, maxBytes: maxBytes, fs: fsys}
+// maxBytes bounds what its files may take; log gets what is found damaged.
+func NewStore(fsys vfs.FS, dir string, maxBytes int64, log *slog.Logger) *Store {
+	return &Store{dir: dir, maxBytes: maxBytes, fs: fsys, log: log}
 }
 
-// Start makes the directory, takes its lock, cuts off a torn tail and finds
-// the next number. The store may be started again after Stop.
+// Start makes the directory, takes its lock, cuts off a torn tail, finds the
+// next number and reports what is damaged in the last file. The store may be
+// started again after Stop.
 func (s *Store) Start(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,35 +101,77 @@ func lock(name, taken string) (*os.File, error) {
 
 // open opens the last file.
 func (s *Store) open() error {
+	s.next = 1
 	bases, err := seglog.List(s.fs, s.dir, extension)
+	if err == nil && len(bases) > 0 {
+		err = s.openFile(bases[len(bases)-1])
+	}
 	if err != nil {
 		return err
 	}
-	if len(bases) == 0 {
-		ranges, err := readReplayed(s.fs, s.dir)
-		if err != nil {
-			return err
-		}
-		s.next = ranges.end() // numbers are never used again
+	// Numbers are never used again: a replay may have seen a letter that is
+	// not there any more, and a new one of its number would count as replayed.
+	replayed, err := readReplayed(s.fs, s.dir)
+	if err != nil {
+		s.log.Error("which dead letters were replayed cannot be read; letters are written all the same", "err", err)
+	}
+	if s.next >= replayed.end() {
 		return nil
 	}
-	path := seglog.Name(s.dir, bases[len(bases)-1], extension)
-	f, err := seglog.Open(s.fs, path)
+	s.next = replayed.end()
+	return s.closeFile()
+}
+
+// openFile opens the file that begins with letter base.
+func (s *Store) openFile(base int64) error {
+	f, err := seglog.Open(s.fs, seglog.Name(s.dir, base, extension))
 	if err != nil {
 		return err
 	}
-	fr := framing{next: bases[len(bases)-1]}
-	res, err := seglog.Scan(f, path, 0, f.Size(), &fr)
+	fr := framing{next: base}
+	var unreadable int64
+	res, err := fr.scan(f, f.Path(), f.Size(), func(ce *seglog.CorruptionError) {
+		unreadable = ce.Next
+		s.log.Error("dead letters are damaged; those around the damage are kept, and so is the file until it is deleted by hand", "err", ce)
+	})
 	if err == nil && res.End < f.Size() {
-		if err = f.Truncate(res.End); err == nil {
-			err = f.Sync()
-		}
-	}
-	if err != nil {
-		return errors.Join(err, f.Release())
+		err = s.cutTail(f, res)
 	}
 	s.file, s.next = f, fr.next
+	if err == nil && unreadable > 0 && unreadable == f.Size() {
+		// Where the next letter would be found behind this is not certain, nor
+		// how many numbers are in it.
+		s.next += unreadable / (headerSize + minPayload)
+		return s.closeFile()
+	}
+	if err != nil {
+		return errors.Join(err, s.closeFile())
+	}
 	return nil
+}
+
+// cutTail cuts off what lies behind the last good letter: an append that did
+// not come to its end, whose events are still in their channel. Bytes that were
+// written whole may be a damaged letter, so they are kept.
+func (s *Store) cutTail(f *seglog.File, res seglog.ScanResult) error {
+	size := f.Size()
+	if res.Torn != nil && !res.Unwritten {
+		b := make([]byte, size-res.End)
+		if n, err := f.ReadAt(b, res.End); n < len(b) {
+			return fmt.Errorf("read %s: %w", f.Path(), err)
+		}
+		name := fmt.Sprintf("%s.%d%s", f.Path(), res.End, damagedExt)
+		if err := seglog.WriteFile(s.fs, name, b); err != nil {
+			return fmt.Errorf("keep the damaged end of %s: %w", f.Path(), err)
+		}
+		s.log.Error("the end of the dead letters is damaged; it is cut off and kept", "file", f.Path(), "at", res.End, "bytes", len(b), "kept", name, "err", res.Torn)
+	} else {
+		s.log.Warn("the end of a dead letter that did not come to its end is cut off; its event is still in the channel", "file", f.Path(), "at", res.End, "bytes", size-res.End)
+	}
+	if err := f.Truncate(res.End); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // Append makes letters durable, all of them or none, and numbers them.
@@ -136,8 +182,8 @@ func (s *Store) Append(letters []Letter) error {
 		return errors.New("append dead letters: not started")
 	}
 	if s.file != nil && s.file.Err() != nil { // what was written since the last sync is not known: look
-		err := s.file.Release()
-		if s.file = nil; err == nil {
+		err := s.closeFile()
+		if err == nil {
 			err = s.open()
 		}
 		if err != nil {
@@ -171,8 +217,7 @@ func (s *Store) write(b []byte) error {
 		return fmt.Errorf("%w: the files in %s have %d of %d bytes, and %d more are needed: replay them or raise deadletter.maxBytes", ErrFull, s.dir, used, s.maxBytes, len(b))
 	}
 	if s.file != nil && s.file.Size() >= segmentBytes {
-		err := s.file.Release()
-		if s.file = nil; err != nil {
+		if err := s.closeFile(); err != nil {
 			return err
 		}
 	}
@@ -182,8 +227,8 @@ func (s *Store) write(b []byte) error {
 			return err
 		}
 		s.file = f
-		if err := s.fs.SyncDir(s.dir); err != nil {
-			return err
+		if err := s.fs.SyncDir(s.dir); err != nil { // its name may not outlive a power cut
+			return errors.Join(err, s.fs.Remove(f.Path()), s.closeFile())
 		}
 	}
 	pos, err := s.file.Append(b)
@@ -238,14 +283,20 @@ func (s *Store) Stop(context.Context) error {
 }
 
 func (s *Store) close() error {
-	var err error
-	if s.file != nil {
-		err = s.file.Release()
-		s.file = nil
-	}
+	err := s.closeFile()
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Close())
 		s.lock = nil
 	}
+	return err
+}
+
+// closeFile closes the file that is written.
+func (s *Store) closeFile() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Release()
+	s.file = nil
 	return err
 }

@@ -3,6 +3,7 @@ package seglog
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"slices"
 )
@@ -26,6 +27,22 @@ type Framing interface {
 type Ends interface {
 	// Ends reports whether the frame is whole when it ends before b, and takes b.
 	Ends(b byte) bool
+}
+
+// CRCEnds is the Ends of frames with a CRC-32C of all that is behind it. covered is the part of it that the header has, and
+// want what the header says.
+func CRCEnds(covered []byte, want uint32) Ends {
+	return &crcEnds{sum: ^crc32.Checksum(covered, castagnoli), want: want}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+type crcEnds struct{ sum, want uint32 }
+
+func (e *crcEnds) Ends(b byte) bool {
+	whole := ^e.sum == e.want
+	e.sum = castagnoli[byte(e.sum)^b] ^ e.sum>>8
+	return whole
 }
 
 // ScanResult is what Scan found.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -83,6 +84,20 @@ a1.sinks.k.deadletter.directory = `+dead+`
 	out, errs := tool(1, "deadletter", "replay", one, "-f", conf, "-n", "a1")
 	if !strings.Contains(out, "0 replayed, 2 failed") || !strings.Contains(errs, "letter 1: sink k: ") {
 		t.Errorf("a replay in vain: %s%s", out, errs)
+	}
+	// One replay at a time.
+	lock, err := os.OpenFile(filepath.Join(one, "replay.lock"), os.O_RDWR|os.O_CREATE, 0o640)
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, errs = tool(1, "deadletter", "replay", one, "-f", conf, "-n", "a1"); !strings.Contains(errs, "is in use: another replay is running") {
+		t.Errorf("a second replay: %s", errs)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
 	}
 	tool(0, "configs", "set", "--bootstrap", addr, "--topic", "small", "max.message.bytes=100000")
 	if out, _ = tool(0, "deadletter", "replay", one, "-f", conf, "-n", "a1"); out != "2 replayed, 0 failed\n" {

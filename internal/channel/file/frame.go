@@ -306,16 +306,7 @@ func (f *framing) Ends(head []byte) seglog.Ends {
 	if err != nil || h.seq != f.seq && !(f.gap && h.seq > f.seq) {
 		return nil
 	}
-	return &ends{sum: ^crc32.Checksum(head[8:frameHead], castagnoli), want: binary.BigEndian.Uint32(head[4:])}
-}
-
-// ends finds where a frame can end whose length is in doubt.
-type ends struct{ sum, want uint32 }
-
-func (e *ends) Ends(b byte) bool {
-	whole := ^e.sum == e.want
-	e.sum = castagnoli[byte(e.sum)^b] ^ e.sum>>8
-	return whole
+	return seglog.CRCEnds(head[8:frameHead], binary.BigEndian.Uint32(head[4:]))
 }
 
 func (f *framing) After(frame []byte) bool {
