@@ -11,8 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/sluice-data/sluice/internal/filelock"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
@@ -85,18 +84,11 @@ func (s *Store) Start(context.Context) error {
 
 // lock takes a lock that goes with the process.
 func lock(name, taken string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, err
+	f, err := filelock.Open(name)
+	if errors.Is(err, filelock.ErrHeld) {
+		return nil, fmt.Errorf("directory %s is in use: %s", filepath.Dir(name), taken)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("directory %s is in use: %s", filepath.Dir(name), taken)
-		}
-		return nil, fmt.Errorf("lock %s: %w", name, err)
-	}
-	return f, nil
+	return f, err
 }
 
 // open opens the last file.

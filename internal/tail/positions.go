@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-data/sluice/internal/filelock"
 )
 
 // Entry is how far a file was delivered.
@@ -68,8 +70,10 @@ func OpenPositions(path string) (_ *Positions, err error) {
 			p.recent.Close()
 		}
 	}()
-	if err := lock(p.recent); err != nil {
-		return nil, fmt.Errorf("lock position file %s: %w (give each source a positionFile of its own)", path, err)
+	if err := filelock.Lock(p.recent); errors.Is(err, filelock.ErrHeld) {
+		return nil, fmt.Errorf("lock position file %s: %w (give each source a positionFile of its own)", path, ErrLocked)
+	} else if err != nil {
+		return nil, fmt.Errorf("lock position file %s: %w", path, err)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

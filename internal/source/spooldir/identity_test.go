@@ -43,6 +43,7 @@ func TestReplacedWhileDown(t *testing.T) {
 			if err := src.Run(t.Context(), out); err == nil {
 				t.Fatal("Run ended without an error")
 			}
+			stop(t, src)
 			if got := out.Bodies(); !reflect.DeepEqual(got, []string{"a", "b"}) {
 				t.Fatalf("before the stop %q", got)
 			}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/charset"
+	"github.com/sluice-data/sluice/internal/filelock"
 	"github.com/sluice-data/sluice/internal/javapath"
 	"github.com/sluice-data/sluice/internal/serde"
 )
@@ -29,6 +30,7 @@ type source struct {
 	dir        string // as Java would write it: the tracker file has paths below it
 	trackerDir string
 	tracker    tracker
+	lock       *os.File // of trackerDir; nil: not started
 
 	// The rest is Run's.
 	progress map[string]progress // of files that are begun and not done
@@ -119,6 +121,16 @@ func (s *source) Start(context.Context) error {
 	} else if !fi.IsDir() {
 		return fmt.Errorf("open tracker directory: %s is not a directory", s.trackerDir)
 	}
+	if s.lock == nil { // not after a run that failed
+		lock, err := filelock.Open(s.trackerDir + "/" + lockName)
+		if errors.Is(err, filelock.ErrHeld) {
+			return fmt.Errorf("tracker directory %s is in use by another source or another agent: let one read the spool directory, or give each a trackerDir and an includePattern of its own", s.trackerDir)
+		}
+		if err != nil {
+			return fmt.Errorf("lock tracker directory: %w", err)
+		}
+		s.lock = lock
+	}
 	return s.resume()
 }
 
@@ -192,8 +204,15 @@ func (s *source) localPath(target string) string {
 	return target
 }
 
-// Stop has nothing to do: what Run holds it lets go of itself.
-func (s *source) Stop(context.Context) error { return nil }
+// Stop gives the tracker directory back; what Run holds it lets go of itself.
+func (s *source) Stop(context.Context) error {
+	if s.lock == nil {
+		return nil
+	}
+	err := s.lock.Close()
+	s.lock = nil
+	return err
+}
 
 func (s *source) Run(ctx context.Context, out component.Output) (err error) {
 	defer func() {

@@ -53,7 +53,7 @@ func tree(t testing.TB, dir string) []string {
 	t.Helper()
 	fs_ := []string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && d.Name() != lockName {
 			fs_ = append(fs_, path[len(dir)+1:])
 		}
 		return err
@@ -63,6 +63,13 @@ func tree(t testing.TB, dir string) []string {
 	}
 	sort.Strings(fs_)
 	return fs_
+}
+
+func stop(t testing.TB, src component.Source) {
+	t.Helper()
+	if err := src.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // drain runs a source until it has nothing left to read and stops it.
@@ -383,6 +390,7 @@ func TestBadFileStop(t *testing.T) {
 	if !component.IsFatal(err) || !strings.Contains(err.Error(), dir+"/bad.log: at byte 3") {
 		t.Errorf("%v", err)
 	}
+	stop(t, src)
 	if got := out.Bodies(); !reflect.DeepEqual(got, []string{"1"}) {
 		t.Errorf("events %q", got)
 	}
@@ -532,6 +540,7 @@ func TestResume(t *testing.T) {
 				})
 				cancel()
 				<-done
+				stop(t, src)
 				got = append(got, out.Bodies()...)
 				// Another file becomes the oldest: the one that was begun still comes first.
 				if other := dir + "/a-file-with-the-same-time"; exists(other) {
@@ -711,4 +720,28 @@ func TestLeftoverOfThePermissionCheck(t *testing.T) {
 	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the leftover is still there: %v", err)
 	}
+}
+
+// A tracker directory has one source: two would take each other's positions.
+func TestTwoSources(t *testing.T) {
+	dir := t.TempDir()
+	first := componenttest.Source(t, componenttest.QuietEnv(), "spooldir", "spoolDir="+dir)
+	second := componenttest.Source(t, componenttest.QuietEnv(), "spooldir", "spoolDir="+dir)
+	if err := first.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Start(t.Context()); err == nil || !strings.Contains(err.Error(), dir+"/.flumespool is in use by another source or another agent") {
+		t.Errorf("the second: %v", err)
+	}
+	other := componenttest.Source(t, componenttest.QuietEnv(), "spooldir", "spoolDir="+dir, "trackerDir=.other")
+	if err := other.Start(t.Context()); err != nil {
+		t.Errorf("another tracker directory: %v", err)
+	}
+	stop(t, other)
+	stop(t, first)
+	if err := second.Start(t.Context()); err != nil {
+		t.Errorf("after the first: %v", err)
+	}
+	stop(t, second)
+	stop(t, second)
 }

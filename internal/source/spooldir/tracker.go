@@ -15,8 +15,12 @@ import (
 	"github.com/sluice-data/sluice/internal/serde"
 )
 
-// metaName is the tracker file's name in trackerDir.
-const metaName = ".flumespool-main.meta"
+// metaName is the tracker file's name in trackerDir, lockName that of a file
+// which is locked while a source uses it (ours).
+const (
+	metaName = ".flumespool-main.meta"
+	lockName = ".flumespool-main.lock"
+)
 
 // Flume's DurablePositionTracker: an Avro container file with the path of the
 // spooled file in its header and one record per stored position, of which the

@@ -1,6 +1,6 @@
 //go:build unix && !solaris && !aix
 
-package tail
+package filelock
 
 import (
 	"os"
@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func lock(f *os.File) error {
+// Lock locks an open file until it is closed.
+func Lock(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch err {
 		case unix.EINTR:
 			continue
 		case unix.EWOULDBLOCK:
-			return ErrLocked
+			return ErrHeld
 		}
 		return err
 	}
