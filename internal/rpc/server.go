@@ -59,11 +59,11 @@ func (c *ServerConfig) NewSource(env component.Env) (*Server, error) {
 		filter:   filter{lookup: net.DefaultResolver.LookupAddr},
 		readFail: env.Metrics.Counter("EventReadFail"),
 		received: env.Metrics.Counter("AppendReceivedCount"), accepted: env.Metrics.Counter("AppendAcceptedCount"),
-		said: limiter{log: env.Log, most: 10, span: time.Minute},
+		said: limiter{log: env.Log, most: 10, span: time.Minute}, stall: stallTime,
 	}
 	s.port.MaxConnections = c.MaxConnections
 	s.port.TurnedAway = func(client net.Addr) {
-		s.said.warn("a client was turned away: too many connections", "client", client.String(), "max_connections", c.MaxConnections)
+		s.said.warn("connections", "a client was turned away: too many connections", "client", client.String(), "max_connections", c.MaxConnections)
 	}
 	if c.Filter {
 		if len(c.FilterRules) == 0 {
@@ -111,6 +111,7 @@ type Server struct {
 	budget  budget
 	known   *knownClients
 	said    limiter
+	stall   time.Duration // stallTime, but in tests
 
 	readFail, received, accepted *atomic.Int64
 
@@ -141,7 +142,7 @@ func (s *Server) Run(ctx context.Context, out component.Output) error {
 func (s *Server) serve(stop, emit context.Context, raw net.Conn, out component.Output) {
 	client := raw.RemoteAddr().String()
 	if s.filter.rules != nil && !s.filter.allows(stop, raw.RemoteAddr()) {
-		s.said.info("a client was turned away by ipFilterRules", "client", client)
+		s.said.info("filter "+host(client), "a client was turned away by ipFilterRules", "client", client)
 		return
 	}
 	c := session{s: s, stop: stop, emit: emit, raw: raw, out: out, events: newEvents(), meter: meter{budget: &s.budget}}
@@ -210,7 +211,7 @@ type session struct {
 
 // extend gives the peer time for the next bytes of a call.
 func (c *session) extend() {
-	d := stallTime
+	d := c.s.stall
 	if c.stop.Err() != nil {
 		d = tcpserver.LingerTime
 	}
@@ -235,7 +236,7 @@ func (c *session) idle() error {
 // open builds the layers.
 func (c *session) open(raw net.Conn) error {
 	c.extend()
-	ctx, cancel := context.WithTimeout(c.stop, stallTime)
+	ctx, cancel := context.WithTimeout(c.stop, c.s.stall)
 	defer cancel()
 	conn, err := c.s.layers.server(ctx, raw)
 	if err != nil {
@@ -315,7 +316,8 @@ func (c *session) put(b *event.Batch, single bool) error {
 	}
 	n := b.Len()
 	if err := c.out.Emit(c.emit, b); err != nil {
-		c.s.said.warn("events were refused and the client was told FAILED; it will send them again", "client", c.raw.RemoteAddr().String(), "events", n, "err", err)
+		client := c.raw.RemoteAddr().String()
+		c.s.said.warn("refused "+host(client), "events were refused and the client was told FAILED; it will send them again", "client", client, "events", n, "err", err)
 		return err
 	}
 	if single {
@@ -325,7 +327,7 @@ func (c *session) put(b *event.Batch, single bool) error {
 }
 
 func (c *session) write(p []byte) error {
-	d := stallTime
+	d := c.s.stall
 	if c.stop.Err() != nil {
 		d = tcpserver.LingerTime
 	}
@@ -347,14 +349,14 @@ func (c *session) tell(client string, first []byte, err error) {
 	case errors.Is(err, errStopping), c.stop.Err() != nil, errors.Is(err, net.ErrClosed):
 		return
 	case errors.Is(err, errBudget):
-		c.s.said.warn("a client was disconnected: "+errBudget.Error()+"; it will send its events again. Lower the batch size of the clients, or raise max-request-size", "client", client)
+		c.s.said.warn("budget", "a client was disconnected: "+errBudget.Error()+"; it will send its events again. Lower the batch size of the clients, or raise max-request-size", "client", client)
 		return
 	case errors.As(err, &bad), errors.As(err, &wrong):
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.s.said.warn("a client was disconnected: it stopped in the middle of a call", "client", client, "after", stallTime)
+	case c.conn == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)):
+		c.s.said.warn("handshake "+host(client), "a client was disconnected: it did not finish the TLS handshake", "client", client, "after", c.s.stall)
 		return
-	case c.conn == nil && errors.Is(err, context.DeadlineExceeded):
-		c.s.said.warn("a client was disconnected: it did not finish the TLS handshake", "client", client, "after", stallTime)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.s.said.warn("stall "+host(client), "a client was disconnected: it stopped in the middle of a call", "client", client, "after", c.s.stall)
 		return
 	case (c.called || len(first) == 0) && (errors.Is(err, io.EOF) || isReset(err)):
 		c.s.env.Log.Debug("a client left", "client", client)
@@ -364,10 +366,32 @@ func (c *session) tell(client string, first []byte, err error) {
 		c.s.readFail.Add(1)
 	}
 	args := []any{"client", client, "err", err}
-	if hint := c.s.hint(first, err); hint != "" && !c.called {
+	hint := ""
+	if !c.called {
+		hint = c.s.hint(first, err)
+	}
+	if hint != "" {
 		args = append(args, "hint", hint)
 	}
-	c.s.said.warn("a client was disconnected: its bytes are no call", args...)
+	c.s.said.warn(host(client)+" "+cause(err)+hint, "a client was disconnected: its bytes are no call", args...)
+}
+
+// host is the client's address without its port, which changes with every try.
+func host(client string) string {
+	h, _, err := net.SplitHostPort(client)
+	if err != nil {
+		return client
+	}
+	return h
+}
+
+// cause is err's text without the ports that the network's errors name.
+func cause(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err.Error()
+	}
+	return err.Error()
 }
 
 // hint says what to look at when a client's first bytes are wrong.
@@ -392,33 +416,36 @@ func (s *Server) hint(first []byte, err error) string {
 	return ""
 }
 
-// limiter logs at most so many lines in a span of time; clients may be many.
+// limiter logs the same of one client once in a span of time, and at most so many
+// lines: clients try again, and may be many.
 type limiter struct {
 	log  *slog.Logger
 	most int
 	span time.Duration
 
-	mu      sync.Mutex
-	began   time.Time
-	n, left int
+	mu    sync.Mutex
+	began time.Time
+	told  map[string]bool // in this span
+	left  int             // lines that were left out since the last one
 }
 
-func (l *limiter) info(msg string, args ...any) { l.say(slog.LevelInfo, msg, args) }
-func (l *limiter) warn(msg string, args ...any) { l.say(slog.LevelWarn, msg, args) }
+func (l *limiter) info(key, msg string, args ...any) { l.say(slog.LevelInfo, key, msg, args) }
+func (l *limiter) warn(key, msg string, args ...any) { l.say(slog.LevelWarn, key, msg, args) }
 
-func (l *limiter) say(level slog.Level, msg string, args []any) {
+// say logs a line unless one with its key was logged in this span.
+func (l *limiter) say(level slog.Level, key, msg string, args []any) {
 	l.mu.Lock()
 	now := time.Now()
 	if now.Sub(l.began) >= l.span {
-		l.began, l.n = now, 0
+		l.began, l.told = now, make(map[string]bool)
 	}
-	left := 0
-	if l.n++; l.n > l.most {
+	over := l.told[key] || len(l.told) >= l.most
+	left := l.left
+	if over {
 		l.left++
 	} else {
-		left, l.left = l.left, 0
+		l.told[key], l.left = true, 0
 	}
-	over := l.n > l.most
 	l.mu.Unlock()
 	if over {
 		return

@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluice-data/sluice/component"
@@ -381,4 +384,104 @@ func TestGlobalTLS(t *testing.T) {
 	t.Setenv("FLUME_SSL_TRUSTSTORE_PATH", cert)
 	cl := newClient(t, Avro, s.Addr().String(), "ssl=true")
 	send(t, cl, batchOf(1, false))
+}
+
+// A client that says nothing more in the middle of a call, or of the handshake,
+// loses its connection; one that is idle between calls does not.
+func TestHalfOpenClients(t *testing.T) {
+	cert := pair(t, "server")
+	call := newAvroClient().request(nil, batchOf(1, false), false)
+	for _, tt := range []struct {
+		name, sent, text string
+		props            []string
+	}{
+		{"call", string(call[:len(call)-1]), "it stopped in the middle of a call", nil},
+		{"head", string(call[:5]), "it stopped in the middle of a call", nil},
+		{"nothing of TLS", "", "it did not finish the TLS handshake", []string{"ssl=true", "keystore=" + cert, "keystore-type=PEM"}},
+		{"part of TLS", "\x16\x03\x01\x02", "it did not finish the TLS handshake", []string{"ssl=true", "keystore=" + cert, "keystore-type=PEM"}},
+		{"nothing of two layers", "", "it did not finish the TLS handshake", []string{"ssl=true", "keystore=" + cert, "keystore-type=PEM", "deflate=true"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var cfg serverFields
+			decode(t, &cfg, append([]string{"bind=127.0.0.1", "port=0"}, tt.props...)...)
+			env := componenttest.QuietEnv()
+			var log lockedBuilder
+			env.Log = slog.New(slog.NewTextHandler(&log, nil))
+			s, err := cfg.NewSource(env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.stall = 300 * time.Millisecond
+			out := componenttest.NewOutput()
+			componenttest.Run(t, s, out)
+			var idle Client
+			if tt.props == nil {
+				idle = newClient(t, Avro, s.Addr().String())
+				send(t, idle, batchOf(1, false))
+			}
+			for range 3 {
+				c := dial(t, s.Addr().String())
+				if _, err := io.WriteString(c, tt.sent); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, c); err != nil && !isReset(err) { // until the source ends it
+					t.Fatal(err)
+				}
+			}
+			if idle != nil {
+				send(t, idle, batchOf(1, false))
+				if n := idle.(*endpoint).set.created.Load(); n != 1 {
+					t.Errorf("the idle client made %d connections", n)
+				}
+			}
+			out.WaitFor(t, "the line in the log", func() bool { return strings.Contains(log.String(), tt.text) })
+			if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+				t.Errorf("%d lines: %s", n, log.String())
+			}
+		})
+	}
+}
+
+type lockedBuilder struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuilder) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuilder) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// The same of one client is logged once a minute, and there are never more than
+// a few lines.
+func TestLimiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		l := limiter{log: slog.New(slog.NewTextHandler(&log, nil)), most: 3, span: time.Minute}
+		for range 1000 { // 1000 s
+			l.warn("a", "first client")
+			l.warn("b", "second client")
+			time.Sleep(time.Second)
+		}
+		if a, b := strings.Count(log.String(), "first client"), strings.Count(log.String(), "second client"); a != 17 || b != 17 {
+			t.Errorf("%d and %d lines in 1000 s", a, b)
+		}
+		if !strings.Contains(log.String(), "lines_left_out_before=118") {
+			t.Errorf("log: %s", log.String())
+		}
+		log.Reset()
+		for i := range 1000 {
+			l.info(fmt.Sprint(i), "many clients")
+		}
+		if n := strings.Count(log.String(), "\n"); n > 3 {
+			t.Errorf("%d lines at once", n)
+		}
+	})
 }
