@@ -58,8 +58,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		sinks.Go(func() {
 			if n.member == nil {
 				n.run(sinkCtx, a, triedInTime)
-			} else if n.up(sinkCtx, a, triedInTime) {
-				close(n.member.up)
+			} else {
+				n.up(sinkCtx, a, triedInTime)
 			}
 		})
 	}

@@ -422,3 +422,27 @@ func TestGroupFindings(t *testing.T) {
 		})
 	}
 }
+
+// A sink that has started is up for its group before the group begins: else it
+// would be left out for a failure that was none.
+func TestGroupMemberIsUpBeforeItsGroupBegins(t *testing.T) {
+	a, diags := load(t, groupFlow("up", "load_balance", "a.sinkgroups.g.processor.backoff = true", "a.sources.r.count = 0"))
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	close(a.channels[0].up)
+	for _, n := range a.sinks {
+		told := false
+		n.up(t.Context(), a, func() {
+			told = true
+			select {
+			case <-n.member.up:
+			default:
+				t.Errorf("the group hears that %s has started, and would not let it work", n.name)
+			}
+		})
+		if !told {
+			t.Errorf("%s: the group hears nothing", n.name)
+		}
+	}
+}

@@ -85,9 +85,14 @@ func (n *sinkNode) up(ctx context.Context, a *Agent, started func()) bool {
 	}
 	n.metrics.Reset()
 	ok := n.start(ctx, a)
-	started()
 	if ok {
 		n.times.started()
+		if n.member != nil { // before the group hears of it: it would take the sink for failed
+			close(n.member.up)
+		}
+	}
+	started()
+	if ok {
 		a.log.Info("sink started", "sink", n.name, "type", n.typ, "channel", n.channel.name)
 	}
 	return ok
