@@ -188,6 +188,36 @@ func different(lists ...[]string) int {
 	return len(slices.Compact(all))
 }
 
+// Agents of the same job have the same file, but for their number.
+func TestExampleFilesAgree(t *testing.T) {
+	for _, c := range []struct {
+		first  string
+		others []string
+	}{
+		{"3-fan-out/a2", []string{"3-fan-out/a3"}},
+		{"4-aggregation/a1", []string{"4-aggregation/a2", "4-aggregation/a3", "4-aggregation/a4"}},
+		{"4-aggregation/a5", []string{"4-aggregation/a6"}},
+	} {
+		number := func(name string) string { return name[len(name)-1:] }
+		// properties are those of a file, with N in place of the agent's number.
+		properties := func(name string) string {
+			r := strings.NewReplacer("a"+number(name), "aN", "port"+number(name), "portN", "4200"+number(name), "4200N")
+			var b strings.Builder
+			for line := range strings.Lines(read(t, filepath.Join("../../examples", name+".conf"))) {
+				if !strings.HasPrefix(line, "#") {
+					b.WriteString(r.Replace(line))
+				}
+			}
+			return b.String()
+		}
+		for _, other := range c.others {
+			if properties(c.first) != properties(other) {
+				t.Errorf("%s.conf and %s.conf differ in more than the number", c.first, other)
+			}
+		}
+	}
+}
+
 func TestExampleFanOut(t *testing.T) {
 	const ex = "3-fan-out/"
 	fanOut := func(t *testing.T) *chain {

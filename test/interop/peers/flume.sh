@@ -11,10 +11,14 @@ JVM=(-Dlog4j2.configurationFile="$PEERS_SRC/flume/log4j2.properties" -Dlog4j.shu
 # never report: for those, ready once the log has been quiet for two seconds.
 names() { sed -nE "s/^[[:space:]]*$FLUME_NAME\.$1[[:space:]]*=[[:space:]]*//p" "$FLUME_CONF" | tr -d '\r'; }
 ready() {
-  local c mute=
+  local c grouped=' ' mute=
   ! log_has "$1" 'has been removed due to an error during configuration' || return 2 # Flume would run on without it
   if [ -n "$FLUME_READY" ]; then log_has "$1" "$FLUME_READY"; return; fi
-  for c in $(names sinks); do log_has "$1" "Starting Sink $c\$" || return; done
+  for c in $(names sinkgroups); do # a group starts in place of its sinks
+    log_has "$1" "Starting Sink $c\$" || return
+    grouped+="$(names "sinkgroups\.$c\.sinks") "
+  done
+  for c in $(names sinks); do [[ $grouped == *" $c "* ]] || log_has "$1" "Starting Sink $c\$" || return; done
   for c in $(names sources); do
     log_has "$1" "Starting Source $c\$" || return
     log_has "$1" "type: SOURCE, name: $c started" || mute=1
