@@ -4,13 +4,13 @@ package kafka
 import (
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/escape"
+	"github.com/sluice-data/sluice/internal/kafkaclient"
 	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
@@ -54,7 +54,7 @@ func (c *config) Fields() []component.Field {
 		component.Int("flumeBatchSize", &c.batchSize, 100).In("events").Min(1).Old("batchSize").Describe("The most events taken in one transaction. Larger batches are much faster."),
 		component.Bool("useFlumeEventFormat", &c.avro, false).Describe("The value is headers and body as a bare Avro record of Flume's AvroFlumeEvent, not the body alone."),
 		component.Value("defaultPartitionId", &c.partition, "int", "", func(s string) (*int32, error) {
-			n, err := parsePartition([]byte(strings.TrimSpace(s)))
+			n, err := kafkaclient.ParsePartition([]byte(strings.TrimSpace(s)))
 			return &n, err
 		}).Describe("Send all events to this partition."),
 		component.String("partitionIdHeader", &c.partitionHdr, "").Describe("The header that has the partition's number; it wins over defaultPartitionId."),
@@ -97,22 +97,14 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 		s.mapped = append(s.mapped, mapping{from, to})
 	}
 	sortMappings(s.mapped)
-	s.watch = kafkaconf.NewWatch(env)
-	s.opts = append(opts,
-		kgo.WithHooks(s.watch),
-		kgo.RecordPartitioner(&partitioner{kind: s.producer.Partitioner, sink: s}),
-		// Room for a batch, so that the client never waits within one but for bytes.
-		kgo.MaxBufferedRecords(max(10000, c.batchSize+1)),
-		// Nothing is sent before round flushes, so that the records of one
-		// partition make one batch.
-		kgo.ProducerLinger(time.Minute),
-	)
-	if err := kgo.ValidateOpts(s.opts...); err != nil {
-		return nil, fmt.Errorf("configure the Kafka client: %w", err)
+	s.sender, err = kafkaclient.NewSender(kafkaclient.SenderConfig{
+		Producer: &s.producer, Options: append(opts, kgo.WithHooks(kafkaconf.NewWatch(env))), Batch: c.batchSize, Encoder: s, Log: env.Log,
+	})
+	if err != nil {
+		return nil, err
 	}
 	s.sendTimer = env.Metrics.Counter("KafkaEventSendTimer")
 	s.rollbacks = env.Metrics.Counter("RollbackCount")
-	s.promise = s.promised
 	return s, nil
 }
 

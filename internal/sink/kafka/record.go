@@ -1,11 +1,9 @@
 package kafka
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/escape"
+	"github.com/sluice-data/sluice/internal/kafkaclient"
 	"github.com/sluice-data/sluice/internal/serde"
 )
 
@@ -28,14 +27,10 @@ func sortMappings(ms []mapping) {
 // maxTopics bounds the names of topics that are kept: they come from headers.
 const maxTopics = 10000
 
-// noPartition leaves the choice to the partitioner.
-const noPartition = -1
-
-// build fills r from e, whose bytes it views. prev is the record before it in
-// this batch, made from prevEvent; both may be nil. Where two events share
-// their headers, what comes from them alone is taken over.
-func (s *sink) build(r *kgo.Record, e *event.Event, prev *kgo.Record, prevEvent *event.Event, now time.Time) error {
-	*r = kgo.Record{Value: e.Body, Timestamp: now, Partition: noPartition}
+// Encode fills r from e, whose bytes it views. Where two events share their
+// headers, what comes from them alone is taken over.
+func (s *sink) Encode(r *kgo.Record, e *event.Event, prev *kgo.Record, prevEvent *event.Event) error {
+	r.Value = e.Body
 	if prev != nil && event.SameHeaders(e, prevEvent) {
 		r.Topic, r.Key, r.Headers, r.Timestamp, r.Partition = prev.Topic, prev.Key, prev.Headers, prev.Timestamp, prev.Partition
 	} else if err := s.route(r, e); err != nil {
@@ -63,7 +58,7 @@ func (s *sink) route(r *kgo.Record, e *event.Event) error {
 	}
 	if s.partitionHdr != "" {
 		if v, _ := e.Header(s.partitionHdr); v != nil {
-			if r.Partition, err = parsePartition(v); err != nil {
+			if r.Partition, err = kafkaclient.ParsePartition(v); err != nil {
 				return component.Permanent(fmt.Errorf("header %s: %w", s.partitionHdr, err))
 			}
 		}
@@ -90,20 +85,6 @@ func (s *sink) route(r *kgo.Record, e *event.Event) error {
 		}
 	}
 	return nil
-}
-
-// parsePartition reads a partition's number.
-func parsePartition(b []byte) (int32, error) {
-	n := int64(0)
-	ok := len(b) > 0 && len(b) <= 10
-	for _, c := range b {
-		ok = ok && c >= '0' && c <= '9'
-		n = n*10 + int64(c-'0')
-	}
-	if !ok || n > 1<<31-1 {
-		return 0, fmt.Errorf("%.40q is not the number of a partition", b)
-	}
-	return int32(n), nil
 }
 
 // topicOf is Flume's rule: with allowTopicOverride the header, and without one
@@ -141,63 +122,19 @@ func (s *sink) topicOf(e *event.Event) (string, error) {
 	return t, nil
 }
 
-// partitioner picks partitions: the one that a record names; else by kind.
-type partitioner struct {
-	kind string // see kafkaconf.Producer
-	sink *sink
-}
+// maxKept is what a sink keeps of the memory that a huge batch needed.
+const maxKept = 4 << 20
 
-func (p *partitioner) ForTopic(topic string) kgo.TopicPartitioner {
-	tp := &topicPartitioner{p: p}
-	if p.kind == "keys" {
-		// Kafka's own hash (murmur2): Java clients find the same partition.
-		tp.keys = kgo.StickyKeyPartitioner(nil).ForTopic(topic)
+// Reset implements kafkaclient.Encoder.
+func (s *sink) Reset() { s.recHeaders, s.values = s.recHeaders[:0], s.values[:0] }
+
+// Forget implements kafkaclient.Encoder.
+func (s *sink) Forget() {
+	clear(s.recHeaders)
+	s.Reset()
+	if cap(s.values) > maxKept {
+		s.values = nil
 	}
-	return tp
-}
-
-type topicPartitioner struct {
-	p    *partitioner
-	keys kgo.TopicPartitioner
-	next int
-}
-
-// RequiresConsistency makes records with a partition or a key wait for theirs
-// while it has no leader, rather than go to another.
-func (t *topicPartitioner) RequiresConsistency(r *kgo.Record) bool {
-	return r.Partition >= 0 || r.Key != nil && t.keys != nil
-}
-
-func (t *topicPartitioner) Partition(r *kgo.Record, n int) int {
-	switch {
-	case r.Partition >= 0:
-		return int(r.Partition) // beyond n: the client fails the record
-	case r.Key != nil && t.keys != nil:
-		return t.keys.Partition(r, n)
-	case t.p.kind == "round":
-		t.next++
-		return t.next % n
-	}
-	// One partition for a batch, and another for the next: large requests,
-	// and even use over time.
-	return int(t.p.sink.turn.Load() % uint64(n))
-}
-
-// errText is how the client says that a partition's number is too large.
-var noSuchPartition = []byte("invalid record partitioning choice of ")
-
-// partitionOf finds the number in such an error.
-func partitionOf(err error) (pick string, of string, ok bool) {
-	_, rest, ok := bytes.Cut([]byte(err.Error()), noSuchPartition)
-	if !ok {
-		return "", "", false
-	}
-	a, b, ok := strings.Cut(string(rest), " from ")
-	of, _, _ = strings.Cut(b, " ")
-	if _, err := strconv.Atoi(of); err != nil {
-		return "", "", false
-	}
-	return a, of, ok
 }
 
 var errStopped = errors.New("the sink is not started")

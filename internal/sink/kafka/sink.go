@@ -2,42 +2,32 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/escape"
-	"github.com/sluice-data/sluice/internal/kafkaconf"
+	"github.com/sluice-data/sluice/internal/kafkaclient"
 )
 
-// sink is used by one goroutine at a time. Within a Write the client's
-// goroutine calls promised, and nobody else does.
+// sink is used by one goroutine at a time. It is its sender's encoder.
 type sink struct {
 	config
 	env       component.Env
-	opts      []kgo.Opt
-	watch     *kafkaconf.Watch
+	sender    *kafkaclient.Sender
 	template  *escape.Template // nil: the topic is s.topic
 	mapped    []mapping
 	sendTimer *atomic.Int64 // ms
 	rollbacks *atomic.Int64
 
 	started bool
-	cl      *kgo.Client // nil after a Write that had to leave it
-	turn    atomic.Uint64
 	spent   time.Duration
-	small   int // bytes of values in a batch that brokers take; 0: any number
 
-	// Of a batch, and used again by the next: records and what they view.
-	recs       []kgo.Record
+	// Of a batch, and used again by the next: what records view.
 	recHeaders []kgo.RecordHeader
 	values     []byte
 	scratch    []byte
@@ -45,13 +35,6 @@ type sink struct {
 	topics     map[string]string // names of topics by themselves
 	lastTopic  string
 	warnedTime bool
-
-	promise func(*kgo.Record, error)
-	done    chan struct{} // of the round at hand
-	expect  int           // promises that the round waits for
-	fired   int
-	index   []int         // record → event; nil: the same
-	failed  map[int]error // by event
 }
 
 // BatchSize implements component.Sizer.
@@ -61,32 +44,16 @@ func (s *sink) Start(context.Context) error {
 	if s.started {
 		return nil
 	}
-	if err := s.connect(); err != nil {
+	if err := s.sender.Connect(); err != nil {
 		return err
 	}
 	s.started, s.spent = true, 0
 	return nil
 }
 
-// connect makes the client. It dials when it is first used.
-func (s *sink) connect() error {
-	if s.cl != nil {
-		return nil
-	}
-	cl, err := kgo.NewClient(s.opts...)
-	if err != nil {
-		return fmt.Errorf("make the Kafka client: %w", err)
-	}
-	s.cl = cl
-	return nil
-}
-
 func (s *sink) Stop(context.Context) error {
 	s.started = false
-	if s.cl != nil {
-		s.cl.Close()
-		s.cl = nil
-	}
+	s.sender.Close()
 	return nil
 }
 
@@ -96,23 +63,12 @@ func (s *sink) Write(ctx context.Context, evs []event.Event) error {
 	if !s.started {
 		return fmt.Errorf("send events to Kafka: %w", errStopped)
 	}
-	if err := s.connect(); err != nil {
-		return err
-	}
 	begin := time.Now()
-	s.turn.Add(1)
-	s.failed = nil
-	var err error
-	if s.producer.TransactionalID != "" {
-		err = s.transact(ctx, evs)
-	} else {
-		s.deliver(ctx, evs, nil)
-	}
+	failed, err := s.sender.Send(ctx, evs)
 	s.spent += time.Since(begin)
 	s.sendTimer.Store(s.spent.Milliseconds())
-	s.forget()
 	if err == nil {
-		err = s.verdict(len(evs))
+		err = verdict(failed, len(evs))
 	}
 	if err != nil {
 		s.rollbacks.Add(1)
@@ -120,253 +76,17 @@ func (s *sink) Write(ctx context.Context, evs []event.Event) error {
 	return err
 }
 
-// maxKept is what a sink keeps of the memory that a huge batch needed.
-const maxKept = 4 << 20
-
-// forget drops the views of the events, which the channel takes back.
-func (s *sink) forget() {
-	clear(s.recs)
-	clear(s.recHeaders)
-	s.recHeaders = s.recHeaders[:0]
-	s.values = s.values[:0]
-	if cap(s.values) > maxKept {
-		s.values = nil
-	}
-}
-
-// verdict is what Write returns for the failures that the round left.
-func (s *sink) verdict(n int) error {
-	if len(s.failed) == 0 {
+// verdict is what Write returns for the failures of n events.
+func verdict(failed map[int]error, n int) error {
+	if len(failed) == 0 {
 		return nil
 	}
 	permanent := false
-	for _, err := range s.failed {
+	for _, err := range failed {
 		permanent = permanent || component.IsPermanent(err)
 	}
-	if len(s.failed) == n && !permanent {
-		p := component.PartialError{Failed: s.failed}
-		return fmt.Errorf("send %d events to Kafka: %w", n, first(&p))
+	if len(failed) == n && !permanent {
+		return fmt.Errorf("send %d events to Kafka: %w", n, kafkaclient.First(failed))
 	}
-	return &component.PartialError{Failed: s.failed}
-}
-
-// first is the error of the first event that failed.
-func first(p *component.PartialError) error {
-	at := -1
-	for i := range p.Failed {
-		if at < 0 || i < at {
-			at = i
-		}
-	}
-	return p.Failed[at]
-}
-
-// deliver sends the events named by index (all: nil).
-func (s *sink) deliver(ctx context.Context, evs []event.Event, index []int) {
-	if s.small == 0 {
-		s.attempt(ctx, evs, index)
-		return
-	}
-	n := count(evs, index)
-	var part []int
-	bytes := 0
-	for r := range n {
-		i := at(index, r)
-		if size := len(evs[i].Body); len(part) > 0 && bytes+size > s.small {
-			s.attempt(ctx, evs, part)
-			part, bytes = part[:0], 0
-		}
-		part = append(part, i)
-		bytes += len(evs[i].Body)
-	}
-	s.attempt(ctx, evs, part)
-}
-
-// minSmall is the least that batches are cut down to when a broker finds them
-// too large: Kafka's own batch.size.
-const minSmall = 16 << 10
-
-// attempt sends events. A batch that a broker found too large is sent again in
-// halves, until it is a single record, and the batches to come are made
-// smaller: Java clients split such batches as well.
-func (s *sink) attempt(ctx context.Context, evs []event.Event, index []int) {
-	s.round(ctx, evs, index)
-	var again []int
-	bytes := 0
-	for i, err := range s.failed {
-		if errors.Is(err, kerr.MessageTooLarge) && !component.IsPermanent(err) {
-			again = append(again, i)
-			bytes += len(evs[i].Body)
-		}
-	}
-	if len(again) == 0 {
-		return
-	}
-	n := count(evs, index)
-	if n == 1 {
-		i := again[0]
-		s.failed[i] = component.Permanent(fmt.Errorf("a record with a value of %d bytes is too large: more than kafka.producer.max.request.size, or than the topic's max.message.bytes: %w", len(evs[i].Body), kerr.MessageTooLarge))
-		return
-	}
-	slices.Sort(again)
-	for _, i := range again {
-		delete(s.failed, i)
-	}
-	// One record of many may be too large for us alone, which says nothing
-	// about batches.
-	if small := max(bytes/2, minSmall); len(again) > 1 && (s.small == 0 || small < s.small) {
-		s.small = small
-		s.env.Log.Warn("the broker finds batches too large, so they are made smaller: lower kafka.producer.max.request.size, or raise the topic's max.message.bytes", "bytes", s.small)
-	}
-	for len(again) > 0 {
-		// Not all of a batch may have failed, so halve what it was.
-		k := min((n+1)/2, len(again))
-		s.attempt(ctx, evs, again[:k])
-		again = again[k:]
-	}
-}
-
-func count(evs []event.Event, index []int) int {
-	if index == nil {
-		return len(evs)
-	}
-	return len(index)
-}
-
-// round sends records once and waits for the outcome of each.
-func (s *sink) round(ctx context.Context, evs []event.Event, index []int) {
-	n := count(evs, index)
-	if err := ctx.Err(); err != nil || s.cl == nil {
-		for r := range n {
-			s.fail(at(index, r), cancelled(ctx))
-		}
-		return
-	}
-	if cap(s.recs) < n {
-		s.recs = make([]kgo.Record, n)
-	}
-	s.recs = s.recs[:n]
-	s.recHeaders, s.values = s.recHeaders[:0], s.values[:0]
-	s.index = index
-	now := time.Now()
-
-	// The slab is filled before the first record is sent: from then on
-	// s.failed belongs to the client's goroutine.
-	var prev *kgo.Record
-	var prevEvent *event.Event
-	m := 0
-	var skipped []int
-	for r := range n {
-		i := at(index, r)
-		rec := &s.recs[r]
-		if err := s.build(rec, &evs[i], prev, prevEvent, now); err != nil {
-			s.fail(i, err)
-			skipped = append(skipped, r)
-			continue
-		}
-		prev, prevEvent = rec, &evs[i]
-		m++
-	}
-	if m == 0 {
-		return
-	}
-	s.fired, s.expect, s.done = 0, m, make(chan struct{})
-	// Bounds the wait for acknowledgements, and that of Produce for room.
-	timed, cancel := context.WithTimeout(ctx, s.producer.DeliveryTimeout)
-	defer cancel()
-	for r := range s.recs {
-		if len(skipped) > 0 && skipped[0] == r {
-			skipped = skipped[1:]
-			continue
-		}
-		s.cl.Produce(timed, &s.recs[r], s.promise)
-	}
-	if err := s.cl.Flush(timed); err != nil {
-		s.leave()
-	}
-	<-s.done
-	if timed.Err() != nil && ctx.Err() == nil {
-		for i, err := range s.failed {
-			if stopped(err) {
-				s.failed[i] = fmt.Errorf("no acknowledgement within kafka.producer.delivery.timeout.ms (%v): %w", s.producer.DeliveryTimeout, err)
-			}
-		}
-	}
-}
-
-// stopped says that a record failed because nobody waited any longer.
-func stopped(err error) bool {
-	for _, target := range []error{kgo.ErrAborting, kgo.ErrClientClosed, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
-
-func at(index []int, r int) int {
-	if index == nil {
-		return r
-	}
-	return index[r]
-}
-
-// promised gets the outcome of one record. The client calls it for one record
-// at a time, and round waits for the last, so nothing here needs a lock.
-func (s *sink) promised(r *kgo.Record, err error) {
-	if err != nil {
-		i := int((uintptr(unsafe.Pointer(r)) - uintptr(unsafe.Pointer(&s.recs[0]))) / unsafe.Sizeof(kgo.Record{}))
-		s.fail(at(s.index, i), s.explain(r, err))
-	}
-	if s.fired++; s.fired == s.expect {
-		close(s.done)
-	}
-}
-
-func (s *sink) fail(event int, err error) {
-	if s.failed == nil {
-		s.failed = make(map[int]error)
-	}
-	s.failed[event] = err
-}
-
-// leave gives the records up that are still with the client, when nobody
-// waits for them any more. Some of them may have been stored all the same.
-// The client is left, too, as its state is no longer known: the next Write
-// makes a new one.
-func (s *sink) leave() {
-	cl := s.cl
-	s.cl = nil
-	cl.UnsafeAbortBufferedRecords()
-	// Close fails what a concurrent look-up of a topic hid from the line above.
-	cl.Close()
-}
-
-func cancelled(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return errors.New("the Kafka client was closed")
-}
-
-// explain says what an operator can do about a record's error, and marks
-// those that will not change.
-func (s *sink) explain(r *kgo.Record, err error) error {
-	topic := r.Topic
-	switch {
-	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
-		return fmt.Errorf("topic %s: %w", topic, kerr.MessageTooLarge)
-	case errors.Is(err, kerr.InvalidTopicException), errors.Is(err, kerr.InvalidRecord), errors.Is(err, kerr.InvalidTimestamp), errors.Is(err, kerr.UnsupportedForMessageFormat):
-		return component.Permanent(fmt.Errorf("topic %s does not take the record: %w", topic, err))
-	case errors.Is(err, kerr.UnknownTopicOrPartition):
-		return fmt.Errorf("topic %s does not exist, and the broker does not make it: create it: %w", topic, err)
-	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return fmt.Errorf("this user may not write to topic %s: allow it on the broker: %w", topic, err)
-	case stopped(err):
-		return fmt.Errorf("topic %s: stopped before the acknowledgement: %w", topic, err)
-	}
-	if pick, of, ok := partitionOf(err); ok {
-		return component.Permanent(fmt.Errorf("topic %s has no partition %s, only %s of them, counted from 0", topic, pick, of))
-	}
-	return fmt.Errorf("topic %s: %w", topic, err)
+	return &component.PartialError{Failed: failed}
 }

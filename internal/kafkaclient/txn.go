@@ -1,4 +1,4 @@
-package kafka
+package kafkaclient
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // transact sends a batch as one Kafka transaction. Events that can never be
 // delivered are left out, in a second try, so that they do not hold up the others.
-func (s *sink) transact(ctx context.Context, evs []event.Event) error {
+func (s *Sender) transact(ctx context.Context, evs []event.Event) error {
 	var index []int
 	for {
 		dead := s.failed // of the tries before
@@ -30,7 +30,7 @@ func (s *sink) transact(ctx context.Context, evs []event.Event) error {
 			dead[i] = err
 		}
 		if len(s.failed) > 0 && !retry {
-			return fmt.Errorf("send a transaction of %d events to Kafka: %w", len(evs), first(&component.PartialError{Failed: s.failed}))
+			return fmt.Errorf("send a transaction of %d events to Kafka: %w", len(evs), First(s.failed))
 		}
 		s.failed = dead
 		if !retry {
@@ -49,13 +49,13 @@ func (s *sink) transact(ctx context.Context, evs []event.Event) error {
 }
 
 // tryTransaction sends and commits, or aborts when a record failed.
-func (s *sink) tryTransaction(ctx context.Context, evs []event.Event, index []int) error {
+func (s *Sender) tryTransaction(ctx context.Context, evs []event.Event, index []int) error {
 	if s.cl == nil {
 		return fmt.Errorf("send a transaction to Kafka: %w", cancelled(ctx))
 	}
 	if err := s.cl.BeginTransaction(); err != nil {
 		s.renew()
-		return fmt.Errorf("begin a Kafka transaction (kafka.producer.transactional.id %s): %w", s.producer.TransactionalID, err)
+		return fmt.Errorf("begin a Kafka transaction (kafka.producer.transactional.id %s): %w", s.cfg.Producer.TransactionalID, err)
 	}
 	s.deliver(ctx, evs, index)
 	if s.cl == nil { // ctx ended; the broker aborts what is open when the next client comes
@@ -70,15 +70,15 @@ func (s *sink) tryTransaction(ctx context.Context, evs []event.Event, index []in
 		// with the same id settles it.
 		s.renew()
 		if len(s.failed) > 0 {
-			err = errors.Join(first(&component.PartialError{Failed: s.failed}), err)
+			err = errors.Join(First(s.failed), err)
 		}
-		return fmt.Errorf("end a Kafka transaction (kafka.producer.transactional.id %s; it must not be used elsewhere): %w", s.producer.TransactionalID, err)
+		return fmt.Errorf("end a Kafka transaction (kafka.producer.transactional.id %s; it must not be used elsewhere): %w", s.cfg.Producer.TransactionalID, err)
 	}
 	return nil
 }
 
 // renew leaves the client; the next Write makes a new one.
-func (s *sink) renew() {
+func (s *Sender) renew() {
 	s.cl.Close()
 	s.cl = nil
 }
