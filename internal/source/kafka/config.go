@@ -96,7 +96,6 @@ func (c *config) NewSource(env component.Env) (component.Source, error) {
 		commitTimer: env.Metrics.Counter("KafkaCommitTimer"),
 		empty:       env.Metrics.Counter("KafkaEmptyCount"),
 		readFail:    env.Metrics.Counter("EventReadFail"),
-		names:       map[string]string{},
 	}
 	for to, from := range c.headers {
 		s.mapped = append(s.mapped, mapping{from, to})

@@ -13,9 +13,6 @@ import (
 // mapping copies a header of a record into one of the event.
 type mapping struct{ from, to string }
 
-// maxNames bounds the header names that are kept: they come from records.
-const maxNames = 10000
-
 // fill adds the batch's records to b as events. Those that are none were told
 // of when it is a retry.
 func (s *source) fill(b *event.Batch, retry bool) {
@@ -35,7 +32,7 @@ func (s *source) convert(b *event.Batch, r *kgo.Record) error {
 	hs, body := s.headers[:0], r.Value
 	if s.avro {
 		var err error
-		if body, hs, err = serde.DecodeAvroEvent(r.Value, hs, s.intern); err != nil {
+		if body, hs, err = serde.DecodeAvroEvent(r.Value, hs, s.names.Intern); err != nil {
 			return fmt.Errorf("decode the value: %w", err)
 		}
 	}
@@ -101,16 +98,4 @@ func set(hs []event.KV, key string, v []byte) []event.KV {
 		}
 	}
 	return append(hs, event.KV{Key: key, Value: v})
-}
-
-func (s *source) intern(b []byte) string {
-	if n, ok := s.names[string(b)]; ok {
-		return n
-	}
-	if len(s.names) >= maxNames {
-		clear(s.names)
-	}
-	n := string(b)
-	s.names[n] = n
-	return n
 }

@@ -9,12 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/kafkaclient"
 	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
@@ -32,7 +32,7 @@ type source struct {
 	// Of the goroutine in Run.
 	recs    []*kgo.Record // read and not yet committed
 	offsets map[string]map[int32]kgo.EpochOffset
-	names   map[string]string // of headers, interned
+	names   kafkaclient.Names // of headers
 	headers []event.KV
 	digits  [64]byte
 	topic   string // of the last record
@@ -63,10 +63,8 @@ const (
 	maxBytes = 16 << 20
 	// pause is taken after a poll that brought nothing but errors.
 	pause = time.Second
-	// The time for committing offsets, and for that and leaving the group
-	// once the source is to stop.
+	// The time for committing offsets.
 	commitTime = 30 * time.Second
-	leaveTime  = 3 * time.Second
 )
 
 // Run implements component.Source.
@@ -77,7 +75,11 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 	if err != nil {
 		return fmt.Errorf("make the Kafka client: %w", err)
 	}
-	defer s.leave(cl, end)
+	defer func() {
+		clear(s.recs)
+		s.recs = s.recs[:0]
+		kafkaclient.Leave(cl, s.consumer.Group, s.log, end)
+	}()
 	s.offsets = make(map[string]map[int32]kgo.EpochOffset)
 	s.got, s.commits = 0, 0
 	for {
@@ -97,24 +99,6 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 		}
 		cl.AllowRebalance()
 	}
-}
-
-// leave leaves the group, so that its other members need not wait for the
-// session to time out, and closes the client.
-func (s *source) leave(cl *kgo.Client, end func()) {
-	clear(s.recs)
-	s.recs = s.recs[:0]
-	cl.AllowRebalance()
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
-	defer cancel()
-	if err := cl.LeaveGroupContext(ctx); err != nil {
-		s.log.Warn("leaving the consumer group failed: its members wait until the session times out", "group", s.consumer.Group, "error", err)
-	}
-	end() // or closing would wait for a broker that is silent
-	cl.CloseAllowingRebalance()
-	// Once more: when no broker answers, closing leaves a goroutine of the
-	// client behind that waits for this (TestBrokerRestarts sees it).
-	cl.AllowRebalance()
 }
 
 // collect reads a batch into s.recs, which may stay empty.
@@ -166,7 +150,7 @@ func (s *source) poll(ctx context.Context, cl *kgo.Client, wait time.Duration) e
 			closed = true
 		case pctx.Err() != nil && errors.Is(err, pctx.Err()):
 		default:
-			failed = explain(topic, partition, err)
+			failed = kafkaclient.ExplainFetch(topic, partition, err)
 		}
 	})
 	fs.EachRecord(func(r *kgo.Record) { s.recs = append(s.recs, r) })
@@ -195,26 +179,6 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
-}
-
-// explain says what an operator can do about an error of reading.
-func explain(topic string, partition int32, err error) error {
-	var loss *kgo.ErrDataLoss
-	switch {
-	case errors.As(err, &loss):
-		return fmt.Errorf("records are gone from the topic before they were read (its retention is too short, or a broker lost them): %w", err)
-	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return fmt.Errorf("this user may not read topic %s: allow it on the broker: %w", topic, err)
-	case errors.Is(err, kerr.GroupAuthorizationFailed):
-		return fmt.Errorf("this user may not use the consumer group: allow it on the broker: %w", err)
-	case errors.Is(err, kerr.OffsetOutOfRange):
-		return fmt.Errorf("topic %s, partition %d: the group has no valid offset, and kafka.consumer.auto.offset.reset is none: %w", topic, partition, err)
-	case errors.Is(err, kerr.InconsistentGroupProtocol):
-		return fmt.Errorf("the other members of the group assign partitions in another way: see kafka.consumer.partition.assignment.strategy: %w", err)
-	case topic == "":
-		return err
-	}
-	return fmt.Errorf("topic %s, partition %d: %w", topic, partition, err)
 }
 
 // emit puts the batch into the channels, again and again until they took it.
@@ -275,22 +239,12 @@ func (s *source) commit(ctx context.Context, cl *kgo.Client) {
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		sleep(cctx, leaveTime)
+		sleep(cctx, kafkaclient.LeaveTime)
 		cancel()
 	})()
 	var failed error
 	cl.CommitOffsetsSync(cctx, s.offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		failed = err
-		if err != nil || resp == nil {
-			return
-		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil && failed == nil {
-					failed = fmt.Errorf("topic %s, partition %d: %w", t.Topic, p.Partition, err)
-				}
-			}
-		}
+		failed = kafkaclient.CommitError(resp, err)
 	})
 	s.commits += time.Since(begin)
 	s.commitTimer.Store(s.commits.Milliseconds())

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -503,27 +502,9 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
-	for _, tt := range []struct {
-		err  error
-		want string
-	}{
-		{&kgo.ErrDataLoss{Topic: "t"}, "retention"},
-		{kerr.TopicAuthorizationFailed, "may not read topic t"},
-		{kerr.GroupAuthorizationFailed, "may not use the consumer group"},
-		{kerr.OffsetOutOfRange, "auto.offset.reset is none"},
-		{kerr.InconsistentGroupProtocol, "partition.assignment.strategy"},
-		{errors.New("boom"), "topic t, partition 3: boom"},
-	} {
-		if got := explain("t", 3, tt.err); !errors.Is(got, tt.err) || !strings.Contains(got.Error(), tt.want) {
-			t.Errorf("%v: %v", tt.err, got)
-		}
-	}
-}
-
 func TestNoAllocationPerEvent(t *testing.T) {
 	for _, avro := range []bool{false, true} {
-		s := &source{config: config{setTopic: true, topicHdr: "topic", avro: avro}, names: map[string]string{}, mapped: []mapping{{"H", "h"}}, log: slog.New(slog.DiscardHandler)}
+		s := &source{config: config{setTopic: true, topicHdr: "topic", avro: avro}, mapped: []mapping{{"H", "h"}}, log: slog.New(slog.DiscardHandler)}
 		value := serde.AppendAvroEvent(nil, &event.Event{Body: []byte("hi"), Headers: []event.KV{{Key: "x", Value: []byte("y")}}})
 		for i := range 100 {
 			s.recs = append(s.recs, &kgo.Record{Topic: "t", Partition: 3, Offset: int64(i), Value: value, Key: []byte("k"), Timestamp: time.UnixMilli(1451765229123), Headers: []kgo.RecordHeader{{Key: "H", Value: []byte("v")}}})
@@ -544,7 +525,7 @@ func TestNoAllocationPerEvent(t *testing.T) {
 }
 
 func BenchmarkConvert(b *testing.B) {
-	s := &source{config: config{setTopic: true, topicHdr: "topic"}, names: map[string]string{}}
+	s := &source{config: config{setTopic: true, topicHdr: "topic"}}
 	for i := range 1000 {
 		s.recs = append(s.recs, &kgo.Record{Topic: "t", Partition: 3, Offset: int64(i), Value: []byte("20160101000000,P0001,2,0,F,N,10,D0812"), Timestamp: time.UnixMilli(1451765229123)})
 	}
