@@ -1,7 +1,6 @@
 package kafkaconf
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +18,8 @@ type Consumer struct {
 	Group string
 	// MaxPoll is the most records that one poll should return.
 	MaxPoll int
+	// ExcludeInternal says that a pattern passes over Kafka's own topics.
+	ExcludeInternal bool
 
 	instance         string
 	reset            string
@@ -33,7 +34,7 @@ type Consumer struct {
 	assignors        []string
 	rack             string
 	checkCRC, create bool
-	classes          [4]string // properties that only have one value
+	classes          [3]string // properties that only have one value
 }
 
 var byteDeserializers = map[string]string{"StringDeserializer": "bytes", "ByteArrayDeserializer": "bytes", "BytesDeserializer": "bytes", "bytes": "bytes"}
@@ -52,7 +53,7 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 	return append(append(fields,
 		component.String(k("group.id"), &c.Group, "flume").Describe("The consumer group: its members share the partitions, and its committed offsets say where to go on."),
 		component.String(k("group.instance.id"), &c.instance, "").Describe("Makes this a static member, whose partitions wait for it over a restart; it must differ between members."),
-		component.Value(k("group.protocol"), &c.classes[3], "enum", "classic", func(s string) (string, error) {
+		component.Value(k("group.protocol"), &c.classes[0], "enum", "classic", func(s string) (string, error) {
 			if strings.EqualFold(s, "classic") {
 				return "classic", nil
 			}
@@ -72,12 +73,7 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 		component.String(k("client.rack"), &c.rack, "").Describe("Where this agent is, to read from the nearest replica."),
 		component.Bool(k("check.crcs"), &c.checkCRC, true).Describe("Check the checksum of every batch."),
 		component.Bool(k("allow.auto.create.topics"), &c.create, true).Describe("Ask the broker to make a topic that is not there."),
-		component.Value(k("exclude.internal.topics"), &c.classes[0], "bool", "true", func(s string) (string, error) {
-			if strings.EqualFold(s, "true") {
-				return "true", nil
-			}
-			return "", errors.New("kafka.topics.regex always passes over Kafka's own topics: name them in kafka.topics")
-		}).Describe("kafka.topics.regex passes over Kafka's own topics."),
+		component.Bool(k("exclude.internal.topics"), &c.ExcludeInternal, true).Describe("kafka.topics.regex passes over Kafka's own topics."),
 		component.Ignore(k("enable.auto.commit"), "offsets are committed after the channels took a batch, as in Flume"),
 		component.Ignore(k("auto.commit.interval.ms"), "offsets are committed after the channels took a batch, as in Flume"),
 		class(k("key.deserializer"), &c.classes[1], "bytes", byteDeserializers, "the key becomes a header as it is").Describe("StringDeserializer."),
@@ -95,6 +91,18 @@ func (c *Consumer) Options(env Env) ([]kgo.Opt, error) {
 	group, err := c.groupOptions()
 	return append(opts, group...), err
 }
+
+// AtEnd says that a partition without a committed offset is read from its end.
+func (c *Consumer) AtEnd() bool { return c.reset == "latest" }
+
+// Committed says that records of open transactions are not read.
+func (c *Consumer) Committed() bool { return c.isolation == "read_committed" }
+
+// MetadataAge is how often topics are looked up again.
+func (c *Consumer) MetadataAge() time.Duration { return c.metadataAge }
+
+// FetchWait is how long a broker may take to answer that there is nothing.
+func (c *Consumer) FetchWait() time.Duration { return c.fetchWait }
 
 // groupOptions are those of a member of a group.
 func (c *Consumer) groupOptions() ([]kgo.Opt, error) {
@@ -134,7 +142,7 @@ func (c *Consumer) fetchOptions(env Env) ([]kgo.Opt, error) {
 	}
 	from := map[string]kgo.Offset{"latest": kgo.NewOffset().AtEnd(), "earliest": kgo.NewOffset().AtStart(), "none": kgo.NoResetOffset()}[c.reset]
 	isolation := kgo.ReadUncommitted()
-	if c.isolation == "read_committed" {
+	if c.Committed() {
 		isolation = kgo.ReadCommitted()
 	}
 	opts = append(opts,

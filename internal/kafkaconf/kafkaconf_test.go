@@ -243,7 +243,6 @@ func TestFindings(t *testing.T) {
 		{"consumer", []string{"kafka.consumer.heartbeat.interval.ms=50000"}, "not below session.timeout.ms"},
 		{"consumer", []string{"kafka.consumer.partition.assignment.strategy=org.me.X"}, "org.me.X cannot be loaded"},
 		{"consumer", []string{"kafka.consumer.group.protocol=consumer"}, "only the classic"},
-		{"consumer", []string{"kafka.consumer.exclude.internal.topics=false"}, "name them in kafka.topics"},
 		{"consumer", []string{"kafka.consumer.nonsense=1"}, "kafka.consumer.nonsense: no effect"},
 	}
 	for _, tt := range tests {

@@ -5,7 +5,6 @@ package kafka
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/javaregex"
 	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
@@ -25,7 +25,8 @@ func init() {
 			"A batch is handed on as soon as it is full, nothing more came for 10 ms, or `batchDurationMillis` passed: Flume waits for the full batch or the time. " +
 			"As in Kafka and Flume, a group without committed offsets starts at the end of the topic: set `kafka.consumer.auto.offset.reset = earliest` to read what is there. " +
 			"With `useFlumeEventFormat` a record that is not such an event is skipped, logged with its place and counted in EventReadFail. " +
-			"`kafka.topics.regex` must match the whole name; look-around and back references are not supported.",
+			"`kafka.topics.regex` must match the whole name. A topic that is deleted and made again is read as a new one, and a topic of `kafka.topics` that does not exist is named in the log and in health. " +
+			"With `auto.offset.reset = latest` the end at which a partition begins is committed at once, so that what comes after it is not passed over when the partition moves to another member or the agent restarts before its first commit: Flume loses it.",
 	}, func() component.SourceConfig { return new(config) })
 }
 
@@ -77,21 +78,17 @@ func (c *config) NewSource(env component.Env) (component.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	var pattern *javaregex.Regexp
 	switch {
 	case c.regex != "":
-		// Kafka's client matches the whole name.
-		p := `^(?:` + c.regex + `)$`
-		if _, err := regexp.Compile(p); err != nil {
+		if pattern, err = javaregex.Compile(c.regex, 0); err != nil {
 			return nil, &component.KeyError{Key: "kafka.topics.regex", Err: err}
 		}
-		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(p))
-	case len(c.topics) > 0:
-		opts = append(opts, kgo.ConsumeTopics(c.topics...))
-	default:
+	case len(c.topics) == 0:
 		return nil, &component.KeyError{Key: "kafka.topics", Err: errors.New("required, but not set, and neither is kafka.topics.regex"), Hint: "the topics to read, separated by commas"}
 	}
 	s := &source{
-		config: *c, log: env.Log, cond: cond,
+		config: *c, pattern: pattern, log: env.Log, cond: cond,
 		getTimer:    env.Metrics.Counter("KafkaEventGetTimer"),
 		commitTimer: env.Metrics.Counter("KafkaCommitTimer"),
 		empty:       env.Metrics.Counter("KafkaEmptyCount"),
@@ -107,6 +104,7 @@ func (c *config) NewSource(env component.Env) (component.Source, error) {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsLost(s.lost),
 	)
 	if err := kgo.ValidateOpts(s.opts...); err != nil {
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)

@@ -6,20 +6,24 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/javaregex"
 	"github.com/sluice-data/sluice/internal/kafkaclient"
 	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
 type source struct {
 	config
+	pattern     *javaregex.Regexp // nil: config.topics
 	opts        []kgo.Opt
 	log         *slog.Logger
 	cond        *kafkaconf.Conditions
@@ -30,16 +34,29 @@ type source struct {
 	readFail    *atomic.Int64
 
 	// Of the goroutine in Run.
-	recs    []*kgo.Record // read and not yet committed
-	offsets map[string]map[int32]kgo.EpochOffset
-	names   kafkaclient.Names // of headers
+	recs    []*kgo.Record // read, and not yet in the channels
+	again   time.Time     // when to repeat a commit that failed
+	sub     *subscription
+	failing map[partition]time.Time // what cannot be read, and when that was last seen
+	names   kafkaclient.Names       // of headers
 	headers []event.KV
 	digits  [64]byte
 	topic   string // of the last record
 	topicB  []byte
 	got     time.Duration
-	commits time.Duration
+
+	// Of Run's goroutine and of those in which the client calls back.
+	offsets offsets
+	commits atomic.Int64 // time.Duration
 }
+
+// partition is one of a topic; -1 for the topic as a whole.
+type partition struct {
+	topic string
+	id    int32
+}
+
+func (p partition) String() string { return fmt.Sprintf("%s-%d", p.topic, p.id) }
 
 // BatchSize implements component.Sizer.
 func (s *source) BatchSize() int { return s.batchSize }
@@ -61,7 +78,8 @@ const (
 	quiet = 10 * time.Millisecond
 	// maxBytes ends a batch of large records before it is full.
 	maxBytes = 16 << 20
-	// pause is taken after a poll that brought nothing but errors.
+	// pause is taken after a poll that brought nothing but errors, and before
+	// a commit that failed is repeated.
 	pause = time.Second
 	// The time for committing offsets.
 	commitTime = 30 * time.Second
@@ -71,20 +89,40 @@ const (
 func (s *source) Run(ctx context.Context, out component.Output) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	cl, err := kgo.NewClient(append(slices.Clip(s.opts), kgo.WithContext(life))...)
+	var adm *kadm.Client
+	// The client has no topics before it has this.
+	cl, err := kgo.NewClient(append(slices.Clip(s.opts), kgo.WithContext(life),
+		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			return s.pin(ctx, adm, at)
+		}))...)
 	if err != nil {
 		return fmt.Errorf("make the Kafka client: %w", err)
 	}
+	adm = kadm.NewClient(cl)
+	s.offsets, s.failing = offsets{}, map[partition]time.Time{}
+	s.got, s.again = 0, time.Time{}
+	s.commits.Store(0)
 	defer func() {
 		clear(s.recs)
 		s.recs = s.recs[:0]
 		kafkaclient.Leave(cl, s.consumer.Group, s.log, end)
 	}()
-	s.offsets = make(map[string]map[int32]kgo.EpochOffset)
-	s.got, s.commits = 0, 0
+
+	s.sub = s.subscribe()
+	var watching sync.WaitGroup
+	watch, stop := context.WithCancel(life)
+	watching.Go(func() { s.sub.watch(watch, adm) })
+	defer func() { stop(); watching.Wait() }()
+	if s.pattern == nil {
+		cl.AddConsumeTopics(s.topics...)
+	}
+
 	for {
 		clear(s.recs)
 		s.recs = s.recs[:0]
+		if gone := s.sub.apply(cl); len(gone) > 0 {
+			s.offsets.dropTopics(gone)
+		}
 		if err := s.collect(ctx, cl); err != nil {
 			return err
 		}
@@ -95,7 +133,11 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 			if !s.emit(ctx, out) {
 				return nil
 			}
-			s.commit(ctx, cl)
+			s.offsets.add(s.recs)
+		}
+		if len(s.recs) > 0 || time.Now().After(s.again) {
+			s.commit(ctx, cl, nil)
+			s.again = time.Now().Add(pause)
 		}
 		cl.AllowRebalance()
 	}
@@ -104,8 +146,9 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 // collect reads a batch into s.recs, which may stay empty.
 func (s *source) collect(ctx context.Context, cl *kgo.Client) error {
 	begin := time.Now()
-	// Bounded, to count empty polls as Flume does.
-	if err := s.poll(ctx, cl, max(s.duration, 100*time.Millisecond)); err != nil {
+	// Bounded, as there is other work: empty polls are counted as in Flume,
+	// commits repeated, new topics subscribed to.
+	if err := s.poll(ctx, cl, min(max(s.duration, 100*time.Millisecond), pause)); err != nil {
 		return err
 	}
 	if len(s.recs) == 0 {
@@ -142,34 +185,69 @@ func (s *source) poll(ctx context.Context, cl *kgo.Client, wait time.Duration) e
 	pctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	fs := cl.PollRecords(pctx, limit)
-	var failed error
-	closed := false
-	fs.EachError(func(topic string, partition int32, err error) {
+	failed, closed := false, false
+	fs.EachError(func(topic string, id int32, err error) {
 		switch {
 		case errors.Is(err, kgo.ErrClientClosed):
 			closed = true
 		case pctx.Err() != nil && errors.Is(err, pctx.Err()):
 		default:
-			failed = kafkaclient.ExplainFetch(topic, partition, err)
+			failed = true
+			s.fail(partition{topic, id}, err)
 		}
 	})
 	fs.EachRecord(func(r *kgo.Record) { s.recs = append(s.recs, r) })
-	switch {
-	case closed:
+	if closed {
 		return errors.New("read from Kafka: the client was closed")
-	case failed != nil:
-		if s.cond.Set("fetch", failed) {
-			s.log.Error("reading from Kafka failed, trying on", "error", failed)
-		}
-		if len(s.recs) == before {
-			sleep(ctx, pause)
-		}
-	case len(s.recs) > before:
-		if s.cond.Set("fetch", nil) {
-			s.log.Info("reading from Kafka works again")
-		}
+	}
+	if len(s.failing) > 0 {
+		s.recovered(s.recs[before:])
+	}
+	if failed && len(s.recs) == before {
+		sleep(ctx, pause)
 	}
 	return nil
+}
+
+// fail notes why a partition, or (without a topic) the group, does not work.
+func (s *source) fail(p partition, err error) {
+	name := "partition " + p.String()
+	if p.topic == "" {
+		name = "group"
+	} else {
+		s.failing[p] = time.Now()
+	}
+	if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
+		s.sub.soon() // it knows whether the topic is gone or another one now
+	}
+	err = kafkaclient.ExplainFetch(p.topic, p.id, err)
+	if s.cond.Set(name, err) {
+		s.log.Error("reading from Kafka failed, trying on", "error", err)
+	}
+}
+
+// recovered looks which of the failing partitions can be read again: a record
+// came, or no error for a while.
+func (s *source) recovered(recs []*kgo.Record) {
+	for _, r := range recs {
+		for _, p := range []partition{{r.Topic, r.Partition}, {r.Topic, -1}} {
+			if _, ok := s.failing[p]; ok {
+				s.works(p)
+			}
+		}
+	}
+	for p, last := range s.failing {
+		if time.Since(last) > s.consumer.FetchWait()+30*time.Second {
+			s.works(p)
+		}
+	}
+}
+
+func (s *source) works(p partition) {
+	delete(s.failing, p)
+	if s.cond.Set("partition "+p.String(), nil) {
+		s.log.Info("reading from Kafka works again", "topic", p.topic, "partition", p.id)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -214,58 +292,43 @@ func (s *source) emit(ctx context.Context, out component.Output) bool {
 	}
 }
 
-// commit commits the offsets of the batch. When that fails the events may
-// come again after a restart; the next commit makes up for it.
-func (s *source) commit(ctx context.Context, cl *kgo.Client) {
-	for _, parts := range s.offsets {
-		clear(parts)
-	}
-	for _, r := range s.recs {
-		parts := s.offsets[r.Topic]
-		if parts == nil {
-			parts = make(map[int32]kgo.EpochOffset)
-			s.offsets[r.Topic] = parts
-		}
-		parts[r.Partition] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
-	}
-	for t, parts := range s.offsets {
-		if len(parts) == 0 {
-			delete(s.offsets, t) // a topic that is no longer read
-		}
-	}
-	begin := time.Now()
-	// The channels have the events: that the source is to stop is no reason
-	// to read them again, if the broker answers soon.
-	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		sleep(cctx, kafkaclient.LeaveTime)
-		cancel()
-	})()
-	var failed error
-	cl.CommitOffsetsSync(cctx, s.offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		failed = kafkaclient.CommitError(resp, err)
-	})
-	s.commits += time.Since(begin)
-	s.commitTimer.Store(s.commits.Milliseconds())
-	if failed != nil {
-		failed = fmt.Errorf("commit offsets of consumer group %s: %w: these events may be read again", s.consumer.Group, failed)
-		if s.cond.Set("commit", failed) {
-			s.log.Warn(failed.Error())
-		}
-		return
-	}
-	s.cond.Set("commit", nil)
-}
-
+// assigned is called after every rebalance.
 func (s *source) assigned(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	s.cond.Set("group", nil)
 	if len(parts) > 0 {
 		s.log.Info("partitions assigned", "group", s.consumer.Group, "partitions", fmt.Sprint(parts))
 	}
 }
 
-func (s *source) revoked(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
-	if len(parts) > 0 {
-		s.log.Info("partitions revoked", "group", s.consumer.Group, "partitions", fmt.Sprint(parts))
+// revoked is called before partitions become another member's. No batch is on
+// its way then: what the channels have is committed, and the rest is the next
+// member's to read.
+func (s *source) revoked(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
+	if len(parts) == 0 {
+		return
+	}
+	s.log.Info("partitions revoked", "group", s.consumer.Group, "partitions", fmt.Sprint(parts))
+	s.commit(ctx, cl, parts)
+	s.gone(parts)
+}
+
+// lost is called when the group has given this member up: it was silent for
+// too long. Others read its partitions from where they were committed.
+func (s *source) lost(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
+	if len(parts) == 0 {
+		return
+	}
+	s.log.Warn("partitions lost: the group heard nothing from this member for longer than kafka.consumer.session.timeout.ms, or a rebalance waited longer than max.poll.interval.ms; what was not committed is read again",
+		"group", s.consumer.Group, "partitions", fmt.Sprint(parts))
+	s.gone(parts)
+}
+
+// gone forgets partitions that are not ours any more.
+func (s *source) gone(parts map[string][]int32) {
+	s.offsets.drop(parts)
+	for topic, ps := range parts {
+		for _, p := range ps {
+			s.cond.Set("partition "+partition{topic, p}.String(), nil)
+		}
 	}
 }

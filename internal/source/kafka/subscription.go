@@ -1,0 +1,195 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-data/sluice/internal/javaregex"
+	"github.com/sluice-data/sluice/internal/kafkaconf"
+)
+
+// subscription keeps what the client reads in step with the topics that there
+// are: it finds those that match a pattern, names those that are missing, and
+// begins anew with one that was deleted and made again, which the client by
+// itself would wait for without end.
+type subscription struct {
+	names    []string          // without a pattern
+	pattern  *javaregex.Regexp // nil: the names
+	internal bool              // the pattern takes Kafka's own topics, too
+	every    time.Duration     // between two looks
+	log      *slog.Logger
+	cond     *kafkaconf.Conditions
+	wake     chan struct{} // asks for a look now
+
+	// Of the goroutine in watch.
+	known   map[string]kadm.TopicID // what is read, with the id that it had
+	absent  map[string]time.Time    // what is not there, and since when
+	nothing bool                    // it was told that the pattern matches nothing
+
+	mu         sync.Mutex
+	add, purge []string // to be done by apply
+}
+
+const (
+	lookTime  = 10 * time.Second // for a broker to answer
+	lookAgain = time.Second      // after a look that failed, or that found a topic missing
+	// patience is how long a topic may be missing: a broker that starts, or
+	// makes the topic right now, may not know it yet.
+	patience = 3 * time.Second
+	// forgetAfter is how long a topic that matched must be gone before it is
+	// given up.
+	forgetAfter = 15 * time.Second
+)
+
+func (s *source) subscribe() *subscription {
+	return &subscription{
+		names: s.topics, pattern: s.pattern, internal: !s.consumer.ExcludeInternal, every: s.consumer.MetadataAge(),
+		log: s.log, cond: s.cond, wake: make(chan struct{}, 1),
+		known: map[string]kadm.TopicID{}, absent: map[string]time.Time{},
+	}
+}
+
+// soon asks for a look now.
+func (s *subscription) soon() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watch looks at the broker's topics until ctx ends.
+func (s *subscription) watch(ctx context.Context, adm *kadm.Client) {
+	for {
+		wait := s.look(ctx, adm)
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		case <-s.wake:
+			t.Stop()
+			sleep(ctx, lookAgain) // a broken topic asks again and again
+		}
+	}
+}
+
+// look asks once and answers when to ask again.
+func (s *subscription) look(ctx context.Context, adm *kadm.Client) time.Duration {
+	lctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	var names []string
+	if s.pattern == nil {
+		names = s.names
+	}
+	details, err := adm.ListTopicsWithInternal(lctx, names...)
+	if err != nil { // the client's hook tells when no broker can be used
+		s.log.Debug("looking up topics failed", "error", err)
+		return lookAgain
+	}
+	now := time.Now()
+	here := map[string]kadm.TopicID{}
+	for name, d := range details {
+		switch {
+		case errors.Is(d.Err, kerr.UnknownTopicOrPartition), errors.Is(d.Err, kerr.UnknownTopicID):
+		case s.pattern == nil:
+			here[name] = d.ID
+		case d.IsInternal && !s.internal || d.Err != nil && !kerr.IsRetriable(d.Err):
+		case s.pattern.FullMatchString(name):
+			here[name] = d.ID
+		}
+	}
+	return s.compare(here, now)
+}
+
+// compare notes what has changed since the look before.
+func (s *subscription) compare(here map[string]kadm.TopicID, now time.Time) time.Duration {
+	var add, purge, again []string
+	for name, id := range here {
+		old, read := s.known[name]
+		switch {
+		case !read && s.pattern != nil:
+			add = append(add, name)
+		case read && id != old && id != (kadm.TopicID{}) && old != (kadm.TopicID{}):
+			again = append(again, name)
+		}
+		s.known[name] = id
+		delete(s.absent, name)
+		s.cond.Set("topic "+name, nil)
+	}
+	expected := s.names
+	if s.pattern != nil {
+		expected = slices.Collect(maps.Keys(s.known))
+	}
+	missing := false
+	for _, name := range expected {
+		if _, ok := here[name]; ok {
+			continue
+		}
+		missing = true
+		since, ok := s.absent[name]
+		if !ok {
+			s.absent[name] = now
+			continue
+		}
+		switch gone := now.Sub(since); {
+		case s.pattern != nil && gone >= forgetAfter:
+			purge = append(purge, name)
+			delete(s.known, name)
+			delete(s.absent, name)
+			s.log.Info("a topic that matched kafka.topics.regex is gone", "topic", name)
+		case s.pattern == nil && gone >= patience:
+			err := fmt.Errorf("topic %s does not exist: create it, or correct kafka.topics; it is read as soon as it is there", name)
+			if s.cond.Set("topic "+name, err) {
+				s.log.Error(err.Error())
+			}
+		}
+	}
+	for _, names := range [][]string{add, purge, again} {
+		slices.Sort(names)
+	}
+	if len(add) > 0 {
+		s.log.Info("topics match kafka.topics.regex", "topics", add)
+	}
+	if len(again) > 0 {
+		s.log.Warn("topics were deleted and made again: they are read as new ones", "topics", again)
+	}
+	if s.pattern != nil && len(s.known) == 0 && !s.nothing {
+		s.nothing = true
+		s.log.Warn("no topic matches kafka.topics.regex yet; it is looked for again after kafka.consumer.metadata.max.age.ms", "regex", s.pattern.String(), "pause", s.every)
+	}
+	s.mu.Lock()
+	s.add = append(append(s.add, add...), again...)
+	s.purge = append(append(s.purge, purge...), again...)
+	s.mu.Unlock()
+	if missing {
+		return min(lookAgain, s.every)
+	}
+	return s.every
+}
+
+// apply does what the looks found necessary, between two batches. It answers
+// which topics are not read any more, or from now on as new ones.
+func (s *subscription) apply(cl *kgo.Client) (purged []string) {
+	s.mu.Lock()
+	add, purge := s.add, s.purge
+	s.add, s.purge = nil, nil
+	s.mu.Unlock()
+	if len(purge) > 0 {
+		cl.PurgeTopicsFromConsuming(purge...)
+	}
+	if len(add) > 0 {
+		cl.AddConsumeTopics(add...)
+	}
+	return purge
+}
