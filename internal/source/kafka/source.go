@@ -111,11 +111,12 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 	s.sub = s.subscribe()
 	var watching sync.WaitGroup
 	watch, stop := context.WithCancel(life)
-	watching.Go(func() { s.sub.watch(watch, adm) })
-	defer func() { stop(); watching.Wait() }()
 	if s.pattern == nil {
 		cl.AddConsumeTopics(s.topics...)
 	}
+	next := s.sub.look(ctx, adm)
+	watching.Go(func() { s.sub.watch(watch, adm, next) })
+	defer func() { stop(); watching.Wait() }()
 
 	for {
 		clear(s.recs)

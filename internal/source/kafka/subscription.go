@@ -67,10 +67,10 @@ func (s *subscription) soon() {
 	}
 }
 
-// watch looks at the broker's topics until ctx ends.
-func (s *subscription) watch(ctx context.Context, adm *kadm.Client) {
-	for {
-		wait := s.look(ctx, adm)
+// watch looks at the broker's topics, for the first time after a wait, until
+// ctx ends.
+func (s *subscription) watch(ctx context.Context, adm *kadm.Client, wait time.Duration) {
+	for ; ctx.Err() == nil; wait = s.look(ctx, adm) {
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
