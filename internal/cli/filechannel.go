@@ -283,6 +283,10 @@ func (s *integrity) sluice(env *Env, path string) error {
 // flume checks a log file of Flume, and marks what is corrupt so that Flume passes over it. The file is copied before.
 func (s *integrity) flume(env *Env, path string) error {
 	f, err := flumelog.Open(path)
+	if errors.Is(err, flumelog.ErrEmpty) {
+		fmt.Fprintf(env.Stderr, "%v: passed over\n", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -298,8 +302,8 @@ func (s *integrity) flume(env *Env, path string) error {
 			var r flumelog.Record
 			var body []byte
 			if r, body, err = flumelog.ParseRecord(scan.Payload); err == nil && r.Type == flumelog.Put {
-				s.puts++
 				if _, err = flumelog.ParseEvent(body, nil); err == nil {
+					s.puts++
 					s.valid++
 				}
 			}

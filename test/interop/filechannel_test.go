@@ -20,6 +20,7 @@ import (
 
 	"github.com/sluice-data/sluice/component/componenttest"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/file/flumelog"
 )
 
 // TestFileChannelImport: a real Flume fills a file channel in three data directories, takes from it, rolls takes back, is
@@ -107,6 +108,156 @@ func TestFileChannelImport(t *testing.T) {
 			t.Logf("%d of 80,000 events were in the channel", len(want))
 		})
 	}
+}
+
+// TestFileChannelIntegrity damages records of a channel that a real Flume filled. Flume's integrity tool and ours must mark
+// the same bytes and print the same, and what Flume then drains is what Sluice takes over, with or without a run of the
+// tool, with or without a checkpoint.
+func TestFileChannelIntegrity(t *testing.T) {
+	fetched(t, "flume-tool.sh")
+	dir := t.TempDir()
+	home, spool := filepath.Join(dir, "channel"), filepath.Join(dir, "spool")
+	for _, d := range []string{home, spool} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const files, lines = 24, 500
+	for i := range files {
+		var b strings.Builder
+		for n := range lines {
+			fmt.Fprintf(&b, "file %02d line %03d %s\n", i, n, strings.Repeat("x", n%100))
+		}
+		if err := os.WriteFile(filepath.Join(spool, fmt.Sprintf("%02d.log", i)), []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, dir, home, spool, filling{})
+	damaged := 0
+	for _, d := range []string{"d1", "d2", "d3"} {
+		damaged += damage(t, filepath.Join(home, d))
+	}
+	copies := map[string]string{}
+	for _, name := range []string{"flume", "flume-full", "sluice", "sluice-full", "raw", "raw-full"} {
+		copies[name] = filepath.Join(dir, "copy-"+name)
+		if err := os.CopyFS(copies[name], os.DirFS(home)); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "-full") {
+			if err := os.RemoveAll(filepath.Join(copies[name], "checkpoint")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	summary := func(out string) (s []string) {
+		for _, l := range splitLines(out) {
+			if strings.HasPrefix(l, "Number of ") {
+				s = append(s, l)
+			}
+		}
+		return s
+	}
+	flumeNG := filepath.Join(dir, "flume-ng")
+	if err := os.Symlink(binary, flumeNG); err != nil {
+		t.Fatal(err)
+	}
+	dirs := func(name string) string {
+		h := copies[name]
+		return h + "/d1," + h + "/d2," + h + "/d3"
+	}
+	for _, kind := range []string{"", "-full"} {
+		theirs, err := peer("flume-tool.sh", nil, "fcintegritytool", "-l", dirs("flume"+kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := clientOutput(t, "", flumeNG, "tool", "fcintegritytool", "-l", dirs("sluice"+kind))
+		sameLines(t, "the summary", summary(ours), summary(theirs))
+		if want := fmt.Sprint("Number of Corrupt Events = ", damaged); !slices.Contains(summary(theirs), want) {
+			t.Errorf("want %q: %q", want, summary(theirs))
+		}
+		a, b := sums(t, copies["flume"+kind]), sums(t, copies["sluice"+kind])
+		for name, sum := range a {
+			if b[name] != sum {
+				t.Errorf("%s is not what Flume's tool made of it", name)
+			}
+		}
+		if len(a) != len(b) {
+			t.Errorf("%d files, Flume's tool leaves %d", len(b), len(a))
+		}
+		want := drainFlume(t, filepath.Join(dir, "of-flume"+kind), copies["flume"+kind])
+		if n := len(want); n >= files*lines || n < files*lines/2 {
+			t.Errorf("%d of %d events survive: that proves little", n, files*lines)
+		}
+		for _, name := range []string{"sluice", "raw"} {
+			sameLines(t, name+kind+": the events", drainSluice(t, filepath.Join(dir, "of-"+name+kind), copies[name+kind], len(want)), want)
+		}
+		t.Logf("%d of %d events survive %d damaged records", len(want), files*lines, damaged)
+	}
+}
+
+// damage changes records of each kind in the log files of a directory, each in its own way, and says how many.
+func damage(t *testing.T, dir string) (n int) {
+	t.Helper()
+	paths, err := flumelog.Logs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		f, err := flumelog.Open(path)
+		if errors.Is(err, flumelog.ErrEmpty) { // Flume's tool fails on a file that was just begun
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[flumelog.Type]int{}
+		for scan := f.Scan(0); ; {
+			ok, err := scan.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			r, _, err := flumelog.ParseRecord(scan.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload := bytes[scan.Offset+5:][:len(scan.Payload)]
+			seen[r.Type]++
+			switch {
+			case r.Type == flumelog.Put && seen[r.Type] == 50: // a byte of the body, which its checksum tells
+				payload[len(payload)-20] ^= 0x40
+			case r.Type == flumelog.Put && seen[r.Type] == 60: // nothing that could be parsed
+				for i := range payload {
+					payload[i] = 0xFF
+				}
+			case r.Type == flumelog.Put && seen[r.Type] == 61: // the length of the first part
+				payload[0] = 0x7F
+			case r.Type == flumelog.Commit && seen[r.Type] == 3: // a transaction that loses its commit
+				for i := range payload {
+					payload[i] = 0xFF
+				}
+			default:
+				continue
+			}
+			n++
+		}
+		if err := errors.Join(f.Close(), os.WriteFile(path, bytes, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n == 0 {
+		t.Fatalf("nothing was damaged in %s", dir)
+	}
+	return n
 }
 
 func channelConf(home string) string {
@@ -343,11 +494,11 @@ func sums(t *testing.T, home string) map[string]string {
 	t.Helper()
 	m := map[string]string{}
 	err := filepath.WalkDir(home, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || strings.HasSuffix(path, ".events") || strings.Contains(path, "sluice-") || e.Name() == "channel.json" {
+		if err != nil || e.IsDir() || strings.HasSuffix(path, ".events") || strings.HasPrefix(e.Name(), "sluice-") || e.Name() == "channel.json" {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		m[path] = fmt.Sprintf("%x", sha256.Sum256(b))
+		m[strings.TrimPrefix(path, home)] = fmt.Sprintf("%x", sha256.Sum256(b))
 		return err
 	})
 	if err != nil {

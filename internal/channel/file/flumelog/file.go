@@ -116,8 +116,8 @@ func number(path string) int {
 	return n
 }
 
-// errEmpty: Flume was killed when it had just begun the file.
-var errEmpty = errors.New("nothing was written to it")
+// ErrEmpty: Flume was killed when it had just begun the file.
+var ErrEmpty = errors.New("nothing was written to it")
 
 // Open opens a log file and reads its meta. As in Flume, that may still have the name it had while it was replaced.
 func Open(path string) (*File, error) {
@@ -148,7 +148,7 @@ func (l *File) open() error {
 			return err
 		}
 		if len(b) == 0 && l.size == 0 {
-			return errEmpty
+			return ErrEmpty
 		}
 		if l.Meta, err = ParseMeta(b); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Base(l.Path+ext), err)
@@ -159,7 +159,7 @@ func (l *File) open() error {
 		return nil
 	}
 	if l.size < 4 {
-		return errEmpty
+		return ErrEmpty
 	}
 	return errors.New("it has no .meta: if a Flume before 1.4 wrote it, let a newer one start on it once")
 }

@@ -44,7 +44,7 @@ func Replay(ctx context.Context, log *slog.Logger, d Dirs) (_ *Queue, err error)
 		}
 		for _, path := range paths {
 			f, err := Open(path)
-			if errors.Is(err, errEmpty) {
+			if errors.Is(err, ErrEmpty) {
 				continue
 			}
 			if err != nil {
