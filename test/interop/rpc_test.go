@@ -407,6 +407,123 @@ func TestRPCPeerFails(t *testing.T) {
 	sluice.kill() // the events of the sink without TLS would hold an orderly stop up
 }
 
+// TestRPCRefused fills the channel of the agent at the end of a hop, so that it
+// answers FAILED: Flume's source to Sluice's sink and Sluice's source to Flume's,
+// by both protocols. The events stay where they are, Sluice's log has one line
+// about it, and all arrive when the channel has room again. A third pair has a
+// source of Sluice's that demands certificates of clients, which Flume cannot show.
+func TestRPCRefused(t *testing.T) {
+	k := makeKeystores(t)
+	tls := links(k)[2]
+	mutual := append(slices.Clone(tls.source), "client-auth = required", "truststore = "+k.trustJKS, "truststore-password = "+storePass)
+	var free ports
+	nobody := map[string]int{}                  // where the last sink of each way sends to
+	feed, names := map[string]int{}, []string{} // of the first source
+	confs := map[string]*strings.Builder{"f": {}, "s": {}}
+	lists := map[string][]string{}
+	var listen []int
+	for _, way := range []struct {
+		name        string
+		from, to    string // agents
+		l           link
+		small       bool     // the second channel
+		first, next []string // of the first sink, of the second source
+	}{
+		{"ours-avro", "s", "f", link{typ: "avro"}, true, nil, nil},
+		{"ours-thrift", "s", "f", link{typ: "thrift"}, true, nil, nil},
+		{"theirs-avro", "f", "s", link{typ: "avro"}, true, nil, nil},
+		{"theirs-thrift", "f", "s", link{typ: "thrift"}, true, nil, nil},
+		{"mutual-avro", "f", "s", link{typ: "avro"}, false, tls.sink, mutual},
+		{"mutual-thrift", "f", "s", link{typ: "thrift"}, false, tls.sink, mutual},
+	} {
+		a, b, end := free.take(t), free.take(t), free.take(t)
+		feed[way.name], nobody[way.name] = a, end
+		names = append(names, way.name)
+		confs[way.from].WriteString(strings.Replace(flow(way.from, way.name+"-1", link{typ: way.l.typ, sink: way.first}, a, b), "batch-size = 1000", "batch-size = 50", 1))
+		second := flow(way.to, way.name+"-2", link{typ: way.l.typ, source: way.next}, b, end)
+		if way.small {
+			second = strings.NewReplacer("capacity = 10000", "capacity = 100", "transactionCapacity = 10000", "transactionCapacity = 100", "batch-size = 1000", "batch-size = 100").Replace(second)
+			second += fmt.Sprintf("%s.channels.%s-2.keep-alive = 0\n", way.to, way.name)
+		}
+		confs[way.to].WriteString(second)
+		lists[way.from], lists[way.to] = append(lists[way.from], way.name+"-1"), append(lists[way.to], way.name+"-2")
+		if way.from == "f" {
+			listen = append(listen, a)
+		} else {
+			listen = append(listen, b)
+		}
+	}
+	sluice := startSluice(t, "agent", "-n", "s", "-f", agentFile(t, "s", lists["s"], confs["s"].String()), "-Dflume.monitoring.type=http", "-Dflume.monitoring.port=0", "-Dflume.monitoring.host=127.0.0.1")
+	flume := startFlumeConf(t, agentFile(t, "f", lists["f"], confs["f"].String()), "f", listen...)
+	const batches, size = 30, 10
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var want []string
+	for i := range batches {
+		var evs []event.Event
+		for j := range size {
+			e := event.Event{Body: fmt.Appendf(nil, "event %d", i*size+j)}
+			evs, want = append(evs, e), append(want, string(e.Body))
+		}
+		for _, name := range names {
+			typ := name[strings.Index(name, "-")+1:]
+			cl := feeder(t, link{typ: typ}, feed[name])
+			eventually(t, time.Minute, name+" takes events", func() error { return cl.AppendBatch(ctx, evs) })
+			cl.Close()
+		}
+	}
+	line := func(log string, parts ...string) (n int) {
+		for _, l := range splitLines(log) {
+			if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(l, p) }) {
+				n++
+			}
+		}
+		return n
+	}
+	says := func(what string, log func() string, parts ...string) {
+		t.Helper()
+		eventually(t, 2*time.Minute, what, func() error {
+			if line(log(), parts...) == 0 {
+				return fmt.Errorf("no line with %q", parts)
+			}
+			return nil
+		})
+	}
+	for _, typ := range []string{"avro", "thrift"} {
+		says("Sluice's sink is told FAILED", sluice.out.String, "the sink failed", "sink=ours-"+typ+"-1 ", "refused the events (FAILED)")
+		says("Sluice's source tells FAILED", sluice.out.String, "told FAILED", "source=theirs-"+typ+"-2 ")
+		says("Sluice's source wants a certificate", sluice.out.String, "no call", "source=mutual-"+typ+"-2 ", "certificate")
+	}
+	says("Flume's sinks are told FAILED", flume.log, "FAILED")
+	time.Sleep(3 * time.Second) // some tries more
+	for _, typ := range []string{"avro", "thrift"} {
+		for _, parts := range [][]string{{"the sink failed", "sink=ours-" + typ + "-1 "}, {"level=WARN", "source=theirs-" + typ + "-2 "}, {"level=WARN", "source=mutual-" + typ + "-2 "}} {
+			if n := line(sluice.out.String(), parts...); n != 1 {
+				t.Errorf("%d lines with %q", n, parts)
+			}
+		}
+	}
+	outs := map[string]*componenttest.Output{}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "mutual") {
+			outs[name] = collector(t, link{typ: name[strings.Index(name, "-")+1:]}, nobody[name])
+		}
+	}
+	for name, out := range outs {
+		eventually(t, 2*time.Minute, name+": every event arrives", func() error {
+			got := out.Bodies()
+			for _, w := range want {
+				if !slices.Contains(got, w) {
+					return fmt.Errorf("%q is not there, %d are", w, len(got))
+				}
+			}
+			return nil
+		})
+		t.Logf("%s: %d events, %d of them twice", name, len(want), len(out.Events())-len(want))
+	}
+	sluice.kill() // the sinks of the pairs with certificates have nobody to send to
+}
+
 // TestAvroClients lets Flume's avro-client send to Sluice's source and ours to
 // Flume's.
 func TestAvroClients(t *testing.T) {
