@@ -231,3 +231,44 @@ func BenchmarkAppendHeaderKeep(b *testing.B) {
 		batch.Release()
 	}
 }
+
+// A batch that is compacted again holds the tail's block from the first time
+// already: it must go on holding it when its old blocks go.
+func TestCompactedTwice(t *testing.T) {
+	p := NewPool()
+	tail := NewTail(p)
+	b := p.NewBatch()
+	for i := range 20 {
+		b.AppendEvent(fmt.Appendf(nil, "body %d", i), []KV{{Key: "n", Value: fmt.Appendf(nil, "%d", i)}})
+	}
+	tail.Compact(b)
+	part := p.NewBatch()
+	part.Share(b, 3)
+	part.Share(b, 17)
+	tail.Compact(part) // as a selector does with a small share
+	b.Release()
+	tail.Close()
+	if p.Outstanding() == 0 {
+		t.Fatal("nobody holds what the events view")
+	}
+	for range 3 { // whoever takes the block now writes over it
+		o := p.NewBatch()
+		for range 20 {
+			o.AppendEvent([]byte("XXXXXXXXXXXXXXXX"), []KV{{Key: "X", Value: []byte("XXXX")}})
+		}
+		tail := NewTail(p)
+		tail.Compact(o)
+		tail.Close()
+		o.Release()
+	}
+	for i, want := range []string{"3", "17"} {
+		e := &part.Events()[i]
+		if n, _ := e.Header("n"); string(n) != want || string(e.Body) != "body "+want {
+			t.Errorf("event %d has become %q, header n = %q", i, e.Body, n)
+		}
+	}
+	part.Release()
+	if n := p.Outstanding(); n != 0 {
+		t.Errorf("%d blocks are never given back", n)
+	}
+}

@@ -22,7 +22,11 @@ func (t *Tail) Compact(b *Batch) {
 	for i := range b.events {
 		e := &b.events[i]
 		t.fit(e.size(), len(e.Headers))
-		b.Attach(t.blk)
+		// Not Attach: b may hold the block already, among those that go.
+		if n := len(b.blocks); n == old || b.blocks[n-1] != t.blk {
+			t.blk.Retain()
+			b.blocks = append(b.blocks, t.blk)
+		}
 		body := t.copy(e.Body)
 		var hs []KV
 		if len(e.Headers) > 0 {
