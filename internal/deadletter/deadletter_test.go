@@ -149,7 +149,7 @@ func TestTorn(t *testing.T) {
 }
 
 // Damage in the last file is reported and passed over: the letters around it
-// stay, and new ones follow.
+// stay, and new ones go to another file.
 func TestDamage(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -200,6 +200,9 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			put(t, s, "new")
+			if bases, err := seglog.List(vfs.OS{}, dir, extension); err != nil || (len(bases) == 1) != tt.intact {
+				t.Errorf("files %v, %v", bases, err)
+			}
 			if err := s.Stop(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -130,16 +130,15 @@ func (s *Store) openFile(base int64) error {
 		err = s.cutTail(f, res)
 	}
 	s.file, s.next = f, fr.next
-	if err == nil && unreadable > 0 && unreadable == f.Size() {
-		// Where the next letter would be found behind this is not certain, nor
-		// how many numbers are in it.
-		s.next += unreadable / (headerSize + minPayload)
-		return s.closeFile()
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return errors.Join(err, s.closeFile())
+	case unreadable == 0:
+		return nil
+	case unreadable == f.Size(): // nobody knows how many numbers are in it
+		s.next += unreadable / (headerSize + minPayload)
 	}
-	return nil
+	return s.closeFile() // so that it can be deleted while the agent runs
 }
 
 // cutTail cuts off what lies behind the last good letter: an append that did

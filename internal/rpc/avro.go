@@ -39,6 +39,13 @@ const (
 	matchNone   = 2
 )
 
+// Bounds of a peer's protocol text. Flume's has about a thousand bytes, and
+// nests types three deep.
+const (
+	maxProtocolText = 64 << 10
+	maxTypeDepth    = 8
+)
+
 // checkProtocol says whether the peer's protocol puts events on the wire as
 // Flume does.
 func checkProtocol(text []byte) error {
@@ -54,29 +61,32 @@ func checkProtocol(text []byte) error {
 			Request []struct{ Type json.RawMessage }
 		}
 	}
+	if len(text) > maxProtocolText {
+		return fmt.Errorf("the peer's protocol has %d bytes, more than %d", len(text), maxProtocolText)
+	}
 	if err := json.Unmarshal(text, &p); err != nil {
 		return fmt.Errorf("the peer's protocol is not JSON: %w", err)
 	}
 	// typeName is a type's name, or that of {"type": name, …}: Java adds
 	// properties to strings.
-	var typeName func(raw json.RawMessage) (name string, inner json.RawMessage)
-	typeName = func(raw json.RawMessage) (string, json.RawMessage) {
+	var typeName func(raw json.RawMessage, depth int) (name string, inner json.RawMessage)
+	typeName = func(raw json.RawMessage, depth int) (string, json.RawMessage) {
 		var s string
 		if json.Unmarshal(raw, &s) == nil {
 			return s, nil
 		}
 		var o struct{ Type, Values, Items json.RawMessage }
-		if json.Unmarshal(raw, &o) != nil {
+		if depth == 0 || json.Unmarshal(raw, &o) != nil {
 			return "", nil
 		}
 		if err := json.Unmarshal(o.Type, &s); err != nil {
-			return typeName(o.Type)
+			return typeName(o.Type, depth-1)
 		}
 		return s, append(o.Values, o.Items...)
 	}
 	is := func(raw json.RawMessage, want ...string) bool {
 		for _, w := range want {
-			name, inner := typeName(raw)
+			name, inner := typeName(raw, maxTypeDepth)
 			if name != w {
 				return false
 			}

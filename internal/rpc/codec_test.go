@@ -242,6 +242,8 @@ func TestProtocolText(t *testing.T) {
 		{`"name":"AvroFlumeEvent"`, `"name":"Other"`},
 		{`"items":"AvroFlumeEvent"`, `"items":"string"`},
 		{`{"protocol"`, `{{"protocol"`},
+		{`{"protocol"`, `{"doc":"` + strings.Repeat("x", maxProtocolText) + `","protocol"`},
+		{`"values":"string"`, `"values":` + strings.Repeat(`{"type":`, 5000) + `"string"` + strings.Repeat(`}`, 5000)},
 	} {
 		text := strings.Replace(protocolText, change[0], change[1], 1)
 		if err := checkProtocol([]byte(text)); err == nil || text == protocolText {

@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/klauspost/compress/zlib"
+
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/component/componenttest"
 	"github.com/sluice-data/sluice/event"
@@ -46,6 +48,12 @@ func TestHostile(t *testing.T) {
 		return bytes.Replace(b, []byte(old), []byte(new), 1)
 	}
 	frameOf := func(p []byte) []byte { return cat(huge(uint32(len(p))), p) }
+	avroFrame := func(p []byte) []byte { return cat(huge(1), huge(1), huge(uint32(len(p))), p) }
+	// avroWith is a first call with arguments of one's own.
+	avroWith := func(arguments string) []byte {
+		ours := flumeHash()
+		return avroFrame(cat(ours[:], []byte{0}, ours[:], []byte("\x00\x00\x16appendBatch"), []byte(arguments)))
+	}
 	for _, tt := range []struct {
 		name string
 		p    Protocol
@@ -62,6 +70,16 @@ func TestHostile(t *testing.T) {
 		{"unknown call", Avro, change(avroCall, "appendBatch", "appendXatch")},
 		{"too many events", Avro, change(avroCall, "appendBatch\x06", "appendBatch\xFE")},
 		{"negative count", Avro, change(avroCall, "appendBatch\x06", "appendBatch\x01")},
+		{"least count", Avro, avroWith("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x00")},
+		{"empty blocks", Avro, avroWith(strings.Repeat("\x01\x00", 3))},
+		{"huge count", Avro, avroWith("\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01")},
+		{"many headers", Avro, avroWith("\x02\xFE\xFF\xFF\xFF\x0F")},
+		{"least number of headers", Avro, avroWith("\x02\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x00")},
+		{"long name", Avro, avroWith("\x02\x02\xFE\xFF\xFF\xFF\x0F")},
+		{"negative name", Avro, avroWith("\x02\x02\x01")},
+		{"negative body", Avro, avroWith("\x02\x00\x01")},
+		{"no handshake's end", Avro, avroFrame(bytes.Repeat([]byte{0x80}, 100))},
+		{"meta", Avro, avroFrame(append(bytes.Repeat([]byte{7}, 16), "\x00"+strings.Repeat("\x07", 16)+"\x02\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x00"...))},
 		{"thrift", Avro, compactCall},
 		{"http", Avro, []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
 		{"garbage", ThriftCompact, []byte(strings.Repeat("garbage ", 100))},
@@ -77,6 +95,12 @@ func TestHostile(t *testing.T) {
 		{"deep", ThriftCompact, frameOf(append([]byte("\x82\x21\x01\x06append"), bytes.Repeat([]byte{0x2C}, 1000)...))},
 		{"wide", ThriftBinary, frameOf([]byte("\x80\x01\x00\x01\x00\x00\x00\x06append\x00\x00\x00\x01\x0F\x00\x05\x08\x7F\xFF\xFF\xFF"))},
 		{"event without body", ThriftCompact, frameOf([]byte("\x82\x21\x01\x06append\x1C\x1B\x00\x00\x00"))},
+		{"huge map", ThriftCompact, frameOf([]byte("\x82\x21\x01\x06append\x1C\x1B\xFF\xFF\xFF\xFF\x07\x88"))},
+		{"map of structs", ThriftCompact, frameOf([]byte("\x82\x21\x01\x06append\x1C\x1B\x01\xCC\x00\x00"))},
+		{"endless number", ThriftCompact, frameOf(append([]byte("\x82\x21\x01\x06append\x1C\x1B"), bytes.Repeat([]byte{0xFF}, 20)...))},
+		{"negative map", ThriftBinary, frameOf([]byte("\x80\x01\x00\x01\x00\x00\x00\x06append\x00\x00\x00\x01\x0C\x00\x01\x0D\x00\x01\x0B\x0B\xFF\xFF\xFF\xFF"))},
+		{"negative body", ThriftBinary, frameOf([]byte("\x80\x01\x00\x01\x00\x00\x00\x06append\x00\x00\x00\x01\x0C\x00\x01\x0B\x00\x02\xFF\xFF\xFF\xFF"))},
+		{"old client's name", ThriftBinary, frameOf([]byte("\x7F\xFF\xFF\xFFappend"))},
 		{"call without event", ThriftCompact, frameOf([]byte("\x82\x21\x01\x06append\x00"))},
 	} {
 		t.Run([]string{"avro ", "compact ", "binary "}[tt.p]+tt.name, func(t *testing.T) {
@@ -104,6 +128,68 @@ func TestHostile(t *testing.T) {
 			}
 			if n := s.budget.used.Load(); n != 0 {
 				t.Errorf("%d bytes of the budget leaked", n)
+			}
+		})
+	}
+}
+
+// A stream of deflate that grows a thousand times over costs no more than the
+// call that it makes, which has its bounds.
+func TestDeflateBombs(t *testing.T) {
+	bomb := func(head []byte, zeros int) []byte {
+		var b bytes.Buffer
+		w := zlib.NewWriter(&b)
+		if _, err := w.Write(head); err != nil {
+			t.Fatal(err)
+		}
+		for block := make([]byte, 1<<20); zeros > 0; zeros -= len(block) {
+			if _, err := w.Write(block); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	huge := func(ns ...uint32) (b []byte) {
+		for _, n := range ns {
+			b = binary.BigEndian.AppendUint32(b, n)
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		sent []byte
+	}{
+		{"too large a call", bomb(huge(1, 1, 256<<20), 256<<20)},
+		{"as large as it may be", bomb(huge(1, 1, 4<<20-100), 256<<20)},
+		{"pieces", bomb(huge(1, 1<<20-1), 256<<20)},
+		{"calls of nothing", bomb(nil, 256<<20)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := componenttest.NewOutput()
+			s, r, addr := serve(t, Avro, out, "deflate=true", "max-request-size=4194304")
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			c := dial(t, addr)
+			if _, err := c.Write(tt.sent); err != nil && !isReset(err) {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, c); err != nil && !isReset(err) {
+				t.Fatal(err)
+			}
+			out.WaitFor(t, "the fault to be counted", func() bool { return s.readFail.Load() == 1 })
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
+				t.Errorf("%d bytes were taken for %d", n, len(tt.sent))
+			}
+			send(t, newClient(t, Avro, addr, "compression-type=deflate"), batchOf(5, true))
+			sameEvents(t, out.Events(), batchOf(5, true))
+			r.Stop()
+			if n := out.Pool().Outstanding(); n != 0 {
+				t.Errorf("%d blocks leaked", n)
 			}
 		})
 	}
