@@ -86,3 +86,13 @@ func (n *Names) Intern(b []byte) string {
 	n.m[s] = s
 	return s
 }
+
+// Sleep waits for d, or until ctx ends.
+func Sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

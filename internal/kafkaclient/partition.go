@@ -7,10 +7,13 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/event"
 )
 
-// ParsePartition reads a partition's number.
-func ParsePartition(b []byte) (int32, error) {
+// parsePartition reads a partition's number.
+func parsePartition(b []byte) (int32, error) {
 	n := int64(0)
 	ok := len(b) > 0 && len(b) <= 10
 	for _, c := range b {
@@ -21,6 +24,32 @@ func ParsePartition(b []byte) (int32, error) {
 		return 0, fmt.Errorf("%.40q is not the number of a partition", b)
 	}
 	return int32(n), nil
+}
+
+// PartitionField declares the property that sends all events to one partition.
+func PartitionField(key string, p **int32) component.Field {
+	return component.Value(key, p, "int", "", func(s string) (*int32, error) {
+		n, err := parsePartition([]byte(strings.TrimSpace(s)))
+		return &n, err
+	}).Describe("Send all events to this partition.")
+}
+
+// PartitionOf is Flume's rule: the number in the event's header, if one is
+// named and the event has it, else the fixed one, if it is not nil.
+func PartitionOf(e *event.Event, fixed *int32, header string) (int32, error) {
+	if header != "" {
+		if v, _ := e.Header(header); v != nil {
+			n, err := parsePartition(v)
+			if err != nil {
+				return 0, component.Permanent(fmt.Errorf("header %s: %w", header, err))
+			}
+			return n, nil
+		}
+	}
+	if fixed != nil {
+		return *fixed, nil
+	}
+	return NoPartition, nil
 }
 
 // partitioner picks partitions: the one that a record names; else by kind.

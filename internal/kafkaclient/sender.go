@@ -65,6 +65,7 @@ type Sender struct {
 	fired   int
 	index   []int         // record → event; nil: the same
 	failed  map[int]error // by event
+	unknown []string      // topics that brokers did not know
 }
 
 // NewSender returns a sender, which connects when it is first used.
@@ -122,6 +123,14 @@ func (s *Sender) Send(ctx context.Context, evs []event.Event) (failed map[int]er
 	}
 	clear(s.recs)
 	s.cfg.Encoder.Forget()
+	if len(s.unknown) > 0 {
+		// Otherwise the client would look for a topic that was deleted and
+		// made again by its old id, for ever.
+		if s.cl != nil {
+			s.cl.PurgeTopicsFromProducing(s.unknown...)
+		}
+		s.unknown = s.unknown[:0]
+	}
 	return s.failed, err
 }
 
@@ -284,6 +293,9 @@ func at(index []int, r int) int {
 func (s *Sender) promised(r *kgo.Record, err error) {
 	if err != nil {
 		i := int((uintptr(unsafe.Pointer(r)) - uintptr(unsafe.Pointer(&s.recs[0]))) / unsafe.Sizeof(kgo.Record{}))
+		if unknownTopic(err) && !slices.Contains(s.unknown, r.Topic) {
+			s.unknown = append(s.unknown, r.Topic)
+		}
 		s.fail(at(s.index, i), explain(r, err))
 	} else if s.cfg.Acked != nil {
 		s.cfg.Acked(r)
@@ -319,6 +331,10 @@ func cancelled(ctx context.Context) error {
 	return errors.New("the Kafka client was closed")
 }
 
+func unknownTopic(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
+}
+
 // explain says what an operator can do about a record's error, and marks
 // those that will not change.
 func explain(r *kgo.Record, err error) error {
@@ -328,7 +344,7 @@ func explain(r *kgo.Record, err error) error {
 		return fmt.Errorf("topic %s: %w", topic, kerr.MessageTooLarge)
 	case errors.Is(err, kerr.InvalidTopicException), errors.Is(err, kerr.InvalidRecord), errors.Is(err, kerr.InvalidTimestamp), errors.Is(err, kerr.UnsupportedForMessageFormat):
 		return component.Permanent(fmt.Errorf("topic %s does not take the record: %w", topic, err))
-	case errors.Is(err, kerr.UnknownTopicOrPartition):
+	case unknownTopic(err):
 		return fmt.Errorf("topic %s does not exist, and the broker does not make it: create it: %w", topic, err)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fmt.Errorf("this user may not write to topic %s: allow it on the broker: %w", topic, err)

@@ -20,9 +20,13 @@ type Consumer struct {
 	MaxPoll int
 	// ExcludeInternal says that a pattern passes over Kafka's own topics.
 	ExcludeInternal bool
+	// Reset says where a group without a committed offset starts: "earliest",
+	// "latest" or "none".
+	Reset string
+	// Rebalance is how long a rebalance waits for this member.
+	Rebalance time.Duration
 
 	instance         string
-	reset            string
 	isolation        string
 	fetchMin         int
 	fetchWait        time.Duration
@@ -30,7 +34,6 @@ type Consumer struct {
 	partitionMax     int
 	session          time.Duration
 	heartbeat        time.Duration
-	rebalance        time.Duration
 	assignors        []string
 	rack             string
 	checkCRC, create bool
@@ -59,7 +62,7 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 			}
 			return "", fmt.Errorf("%q is not supported: only the classic protocol is", s)
 		}).Describe("classic."),
-		component.Enum(k("auto.offset.reset"), &c.reset, "latest", "latest", "earliest", "none").Describe("Where a group without a committed offset starts. With latest, Kafka's default, what was written before is never read."),
+		component.Enum(k("auto.offset.reset"), &c.Reset, "latest", "latest", "earliest", "none").Describe("Where a group without a committed offset starts. With latest, Kafka's default, what was written before is never read."),
 		component.Enum(k("isolation.level"), &c.isolation, "read_uncommitted", "read_uncommitted", "read_committed").Describe("Whether records of transactions are read before they are committed."),
 		component.Int(k("max.poll.records"), &c.MaxPoll, 500).In("events").Min(1).Describe("The most records taken from the client at once."),
 		component.Int(k("fetch.min.bytes"), &c.fetchMin, 1).In("bytes").Min(0).Max(1<<30).Describe("A broker waits for so many bytes, or fetch.max.wait.ms."),
@@ -68,16 +71,16 @@ func (c *Consumer) Fields(prefix string) []component.Field {
 		component.Int(k("max.partition.fetch.bytes"), &c.partitionMax, 1<<20).In("bytes").Min(1).Max(1<<29).Describe("The most of one partition in an answer; a larger batch comes alone."),
 		ms(k("session.timeout.ms"), &c.session, 45*time.Second, 100).Max(1<<31-1).Describe("A member that sends no heartbeat for this time loses its partitions."),
 		ms(k("heartbeat.interval.ms"), &c.heartbeat, 3*time.Second, 1).Describe("How often a heartbeat is sent."),
-		ms(k("max.poll.interval.ms"), &c.rebalance, 5*time.Minute, 100).Max(1<<31-1).Describe("How long a rebalance waits for a batch that is on its way into the channels."),
+		ms(k("max.poll.interval.ms"), &c.Rebalance, 5*time.Minute, 100).Max(1<<31-1).Describe("How long a rebalance waits for a batch that is on its way."),
 		component.CommaList(k("partition.assignment.strategy"), &c.assignors).Describe("RangeAssignor (the default), RoundRobinAssignor, StickyAssignor, CooperativeStickyAssignor, by preference. All members of a group need one in common."),
 		component.String(k("client.rack"), &c.rack, "").Describe("Where this agent is, to read from the nearest replica."),
 		component.Bool(k("check.crcs"), &c.checkCRC, true).Describe("Check the checksum of every batch."),
 		component.Bool(k("allow.auto.create.topics"), &c.create, true).Describe("Ask the broker to make a topic that is not there."),
 		component.Bool(k("exclude.internal.topics"), &c.ExcludeInternal, true).Describe("kafka.topics.regex passes over Kafka's own topics."),
-		component.Ignore(k("enable.auto.commit"), "offsets are committed after the channels took a batch, as in Flume"),
-		component.Ignore(k("auto.commit.interval.ms"), "offsets are committed after the channels took a batch, as in Flume"),
+		component.Ignore(k("enable.auto.commit"), "offsets are committed after a batch was handed on, as in Flume"),
+		component.Ignore(k("auto.commit.interval.ms"), "offsets are committed after a batch was handed on, as in Flume"),
 		class(k("key.deserializer"), &c.classes[1], "bytes", byteDeserializers, "the key becomes a header as it is").Describe("StringDeserializer."),
-		class(k("value.deserializer"), &c.classes[2], "bytes", byteDeserializers, "the value becomes the body as it is; for Avro see useFlumeEventFormat").Describe("ByteArrayDeserializer."),
+		class(k("value.deserializer"), &c.classes[2], "bytes", byteDeserializers, "the value becomes the body as it is; for Avro see useFlumeEventFormat of the source, parseAsFlumeEvent of the channel").Describe("ByteArrayDeserializer."),
 	), c.unknown())
 }
 
@@ -93,7 +96,7 @@ func (c *Consumer) Options(env Env) ([]kgo.Opt, error) {
 }
 
 // AtEnd says that a partition without a committed offset is read from its end.
-func (c *Consumer) AtEnd() bool { return c.reset == "latest" }
+func (c *Consumer) AtEnd() bool { return c.Reset == "latest" }
 
 // Committed says that records of open transactions are not read.
 func (c *Consumer) Committed() bool { return c.isolation == "read_committed" }
@@ -124,7 +127,7 @@ func (c *Consumer) groupOptions() ([]kgo.Opt, error) {
 		kgo.ConsumerGroup(c.Group),
 		kgo.SessionTimeout(c.session),
 		kgo.HeartbeatInterval(c.heartbeat),
-		kgo.RebalanceTimeout(c.rebalance),
+		kgo.RebalanceTimeout(c.Rebalance),
 		kgo.Balancers(balancers...),
 		kgo.DisableAutoCommit(),
 	}
@@ -140,7 +143,7 @@ func (c *Consumer) fetchOptions(env Env) ([]kgo.Opt, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := map[string]kgo.Offset{"latest": kgo.NewOffset().AtEnd(), "earliest": kgo.NewOffset().AtStart(), "none": kgo.NoResetOffset()}[c.reset]
+	from := map[string]kgo.Offset{"latest": kgo.NewOffset().AtEnd(), "earliest": kgo.NewOffset().AtStart(), "none": kgo.NoResetOffset()}[c.Reset]
 	isolation := kgo.ReadUncommitted()
 	if c.Committed() {
 		isolation = kgo.ReadCommitted()

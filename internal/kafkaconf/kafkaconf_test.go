@@ -218,7 +218,7 @@ func TestFindings(t *testing.T) {
 		{"producer", []string{"kafka.producer.acks=2"}, "0, 1, all or -1"},
 		{"producer", []string{"kafka.producer.enable.idempotence=true"}, "enable.idempotence: it needs acks = all"},
 		{"producer", []string{"kafka.producer.transactional.id=x"}, "transactional.id: it needs acks = all"},
-		{"producer", []string{"kafka.producer.linger.ms=5"}, "no effect: every batch of the channel is sent at once"},
+		{"producer", []string{"kafka.producer.linger.ms=5"}, "no effect: every batch is sent at once"},
 		{"producer", []string{"kafka.producer.batch.sice=5"}, "kafka.producer.batch.sice: no effect: not a property"},
 		{"producer", []string{"kafka.producer.interceptor.classes=x"}, "not supported: Java classes"},
 		{"producer", []string{"kafka.producer.value.serializer=io.confluent.kafka.serializers.KafkaAvroSerializer"}, "cannot be loaded: values are the bytes"},

@@ -14,8 +14,8 @@ func page() []byte {
 	var b bytes.Buffer
 	b.WriteString(`# Kafka client properties
 
-The Kafka sink takes the properties of Kafka's Java producer below ` + "`kafka.producer.`" + `, and the Kafka source those of its
-consumer below ` + "`kafka.consumer.`" + `. This page says what becomes of each. It is generated: edit the declarations in
+The Kafka sink takes the properties of Kafka's Java producer below ` + "`kafka.producer.`" + `, the Kafka source those of its
+consumer below ` + "`kafka.consumer.`" + `, and the Kafka channel both (with acks = all and auto.offset.reset = earliest, as in Flume). This page says what becomes of each. It is generated: edit the declarations in
 internal/kafkaconf and run ` + "`go test ./internal/kafkaconf -update`" + `.
 
 Every other name draws a warning and has no effect. Files with keys and certificates must be in PEM form:

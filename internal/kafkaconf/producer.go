@@ -41,7 +41,7 @@ type Producer struct {
 
 var stringSerializers = map[string]string{"StringSerializer": "bytes", "ByteArraySerializer": "bytes", "BytesSerializer": "bytes", "bytes": "bytes"}
 
-const flushReason = "every batch of the channel is sent at once, as Flume's sink flushes after every batch"
+const flushReason = "every batch is sent at once, as Flume flushes after every batch"
 
 // Fields declares the properties below prefix, which ends in a dot.
 func (p *Producer) Fields(prefix string) []component.Field {
@@ -59,8 +59,8 @@ func (p *Producer) Fields(prefix string) []component.Field {
 	acks.Values = []string{"0", "1", "all", "-1"}
 	return append(append(fields,
 		acks,
-		component.Int(k("retries"), &p.retries, 1<<31-1).Min(0).Describe("How often a batch is sent again before it fails, within delivery.timeout.ms. A failed batch stays in the channel and is tried again by the agent."),
-		ms(k("delivery.timeout.ms"), &p.DeliveryTimeout, 2*time.Minute, 1000).Describe("After this time a batch fails, and goes back to the channel."),
+		component.Int(k("retries"), &p.retries, 1<<31-1).Min(0).Describe("How often a batch is sent again before it fails, within delivery.timeout.ms. A failed batch is tried again by the agent."),
+		ms(k("delivery.timeout.ms"), &p.DeliveryTimeout, 2*time.Minute, 1000).Describe("After this time a batch fails; the agent tries it again."),
 		component.Ignore(k("linger.ms"), flushReason),
 		component.Ignore(k("batch.size"), flushReason+"; max.request.size is the limit"),
 		component.Int(k("max.request.size"), &p.MaxRequest, 1<<20).In("bytes").Min(512).Max(1<<30).Describe("The largest record, and the largest batch of one partition, before compression. Batches that a broker finds too large are sent again in smaller ones."),
@@ -77,12 +77,12 @@ func (p *Producer) Fields(prefix string) []component.Field {
 		}, "known are DefaultPartitioner, UniformStickyPartitioner and RoundRobinPartitioner; or set the partition in a header (partitionIdHeader)").
 			Describe("How records without a partition get one: by Kafka's hash of the key, and without a key one partition for a whole batch."),
 		component.Bool(k("partitioner.ignore.keys"), &p.ignoreKeys, false).Describe("Keys do not decide on the partition."),
-		component.Ignore(k("partitioner.adaptive.partitioning.enable"), "every batch of the channel picks a partition anew"),
+		component.Ignore(k("partitioner.adaptive.partitioning.enable"), "every batch picks a partition anew"),
 		component.Ignore(k("partitioner.availability.timeout.ms"), "partitions without a leader are passed over at once"),
-		component.Ignore(k("metadata.max.idle.ms"), "topics stay known while the sink runs"),
+		component.Ignore(k("metadata.max.idle.ms"), "topics stay known while the component runs"),
 		class(k("key.serializer"), &p.classes[0], "bytes", stringSerializers, "keys are the text of the header").Describe("StringSerializer."),
-		class(k("value.serializer"), &p.classes[1], "bytes", stringSerializers, "values are the bytes of the event; for Avro see useFlumeEventFormat").Describe("ByteArraySerializer."),
-		component.String(k("transactional.id"), &p.TransactionalID, "").Describe("Every batch becomes a Kafka transaction, so readers with isolation.level = read_committed see a batch as a whole or not at all. It needs acks = all, and must differ between sinks."),
+		class(k("value.serializer"), &p.classes[1], "bytes", stringSerializers, "values are the bytes of the event; for Avro see useFlumeEventFormat of the sink, parseAsFlumeEvent of the channel").Describe("ByteArraySerializer."),
+		component.String(k("transactional.id"), &p.TransactionalID, "").Describe("Every batch becomes a Kafka transaction, so readers with isolation.level = read_committed see a batch as a whole or not at all. It needs acks = all, and must differ between components."),
 		ms(k("transaction.timeout.ms"), &p.txnTimeout, time.Minute, 1).Describe("After this time the broker ends a transaction that nobody commits."),
 	), p.unknown())
 }

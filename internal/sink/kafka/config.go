@@ -2,9 +2,7 @@
 package kafka
 
 import (
-	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -53,10 +51,7 @@ func (c *config) Fields() []component.Field {
 		component.String("kafka.topic", &c.topic, "default-flume-topic").Old("topic").Describe("The topic, where no header names one. %{header} and the time escapes are expanded, unless allowTopicOverride is false."),
 		component.Int("flumeBatchSize", &c.batchSize, 100).In("events").Min(1).Old("batchSize").Describe("The most events taken in one transaction. Larger batches are much faster."),
 		component.Bool("useFlumeEventFormat", &c.avro, false).Describe("The value is headers and body as a bare Avro record of Flume's AvroFlumeEvent, not the body alone."),
-		component.Value("defaultPartitionId", &c.partition, "int", "", func(s string) (*int32, error) {
-			n, err := kafkaclient.ParsePartition([]byte(strings.TrimSpace(s)))
-			return &n, err
-		}).Describe("Send all events to this partition."),
+		kafkaclient.PartitionField("defaultPartitionId", &c.partition),
 		component.String("partitionIdHeader", &c.partitionHdr, "").Describe("The header that has the partition's number; it wins over defaultPartitionId."),
 		component.Bool("allowTopicOverride", &c.override, true).Describe("Whether an event's header may name its topic."),
 		component.String("topicHeader", &c.topicHdr, "topic").Describe("That header."),
@@ -85,7 +80,7 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 		}
 	}
 	if s.template == nil {
-		if err := validTopic(s.topic); err != nil {
+		if err := kafkaclient.ValidTopic(s.topic); err != nil {
 			hint := ""
 			if !c.override && strings.Contains(c.topic, "%") {
 				hint = "escapes are expanded only with allowTopicOverride = true"
@@ -106,20 +101,4 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 	s.sendTimer = env.Metrics.Counter("KafkaEventSendTimer")
 	s.rollbacks = env.Metrics.Counter("RollbackCount")
 	return s, nil
-}
-
-// validTopic applies Kafka's rules for names.
-func validTopic(t string) error {
-	ok := len(t) > 0 && len(t) <= 249 && t != "." && t != ".."
-	for i := 0; ok && i < len(t); i++ {
-		c := t[i]
-		ok = c == '.' || c == '_' || c == '-' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-	}
-	if ok {
-		return nil
-	}
-	if !utf8.ValidString(t) || len(t) > 249 {
-		return fmt.Errorf("a topic's name of %d bytes is not valid: up to 249 letters, digits, '.', '_' and '-'", len(t))
-	}
-	return fmt.Errorf("%q is not a valid name of a topic: up to 249 letters, digits, '.', '_' and '-'", t)
 }

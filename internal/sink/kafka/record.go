@@ -53,15 +53,8 @@ func (s *sink) route(r *kgo.Record, e *event.Event) error {
 	if v, _ := e.Header("key"); v != nil {
 		r.Key = v
 	}
-	if s.partition != nil {
-		r.Partition = *s.partition
-	}
-	if s.partitionHdr != "" {
-		if v, _ := e.Header(s.partitionHdr); v != nil {
-			if r.Partition, err = kafkaclient.ParsePartition(v); err != nil {
-				return component.Permanent(fmt.Errorf("header %s: %w", s.partitionHdr, err))
-			}
-		}
+	if r.Partition, err = kafkaclient.PartitionOf(e, s.partition, s.partitionHdr); err != nil {
+		return err
 	}
 	if s.timestampHdr != "" {
 		if v, _ := e.Header(s.timestampHdr); v != nil {
@@ -110,7 +103,7 @@ func (s *sink) topicOf(e *event.Event) (string, error) {
 	t, ok := s.topics[string(name)]
 	if !ok {
 		t = string(name)
-		if err := validTopic(t); err != nil {
+		if err := kafkaclient.ValidTopic(t); err != nil {
 			return "", component.Permanent(err)
 		}
 		if len(s.topics) >= maxTopics {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/javaregex"
+	"github.com/sluice-data/sluice/internal/kafkaclient"
 	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
@@ -45,8 +46,6 @@ type config struct {
 	consumer   kafkaconf.Consumer
 }
 
-const zookeeperReason = "brokers and offsets are not read from ZooKeeper: set kafka.bootstrap.servers, and kafka.consumer.auto.offset.reset for the first start of the group"
-
 func (c *config) Fields() []component.Field {
 	consumer := c.consumer.Fields("kafka.consumer.")
 	for i := range consumer {
@@ -66,8 +65,8 @@ func (c *config) Fields() []component.Field {
 		component.Bool("setTopicHeader", &c.setTopic, true).Describe("Whether the topic's name becomes a header."),
 		component.String("topicHeader", &c.topicHdr, "topic").Describe("That header."),
 		component.Map("header.", &c.headers).Describe("header.FLUME = KAFKA copies a record's header KAFKA (the last of that name) into the event's header FLUME."),
-		component.Ignore("zookeeperConnect", zookeeperReason),
-		component.Ignore("migrateZookeeperOffsets", zookeeperReason),
+		component.Ignore("zookeeperConnect", kafkaclient.ZookeeperReason),
+		component.Ignore("migrateZookeeperOffsets", kafkaclient.ZookeeperReason),
 	}, consumer...)
 }
 

@@ -119,7 +119,7 @@ func (s *source) commit(ctx context.Context, cl *kgo.Client, only map[string][]i
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		sleep(cctx, kafkaclient.LeaveTime)
+		kafkaclient.Sleep(cctx, kafkaclient.LeaveTime)
 		cancel()
 	})()
 	var failed error
@@ -199,7 +199,7 @@ func (s *source) pin(ctx context.Context, adm *kadm.Client, at map[string]map[in
 			return at, ctx.Err()
 		}
 		s.log.Debug("looking up the end of partitions failed", "partitions", open, "error", err)
-		sleep(ctx, pause)
+		kafkaclient.Sleep(ctx, pause)
 	}
 }
 

@@ -36,7 +36,7 @@ type source struct {
 	// Of the goroutine in Run.
 	recs    []*kgo.Record // read, and not yet in the channels
 	again   time.Time     // when to repeat a commit that failed
-	sub     *subscription
+	sub     *kafkaclient.Subscription
 	failing map[partition]time.Time // what cannot be read, and when that was last seen
 	names   kafkaclient.Names       // of headers
 	headers []event.KV
@@ -108,22 +108,22 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 		kafkaclient.Leave(cl, s.consumer.Group, s.log, end)
 	}()
 
-	s.sub = s.subscribe()
+	s.sub = kafkaclient.Subscribe(kafkaclient.Topics{
+		Names: s.topics, Key: "kafka.topics", Pattern: s.pattern, Internal: !s.consumer.ExcludeInternal, Every: s.consumer.MetadataAge(), Log: s.log, Cond: s.cond,
+	})
 	var watching sync.WaitGroup
 	watch, stop := context.WithCancel(life)
 	if s.pattern == nil {
 		cl.AddConsumeTopics(s.topics...)
 	}
-	next := s.sub.look(ctx, adm)
-	watching.Go(func() { s.sub.watch(watch, adm, next) })
+	next := s.sub.Look(ctx, adm)
+	watching.Go(func() { s.sub.Watch(watch, adm, next) })
 	defer func() { stop(); watching.Wait() }()
 
 	for {
 		clear(s.recs)
 		s.recs = s.recs[:0]
-		if gone := s.sub.apply(cl); len(gone) > 0 {
-			s.offsets.dropTopics(gone)
-		}
+		s.sub.Apply(cl, s.offsets.dropTopics)
 		if err := s.collect(ctx, cl); err != nil {
 			return err
 		}
@@ -205,7 +205,7 @@ func (s *source) poll(ctx context.Context, cl *kgo.Client, wait time.Duration) e
 		s.recovered(s.recs[before:])
 	}
 	if failed && len(s.recs) == before {
-		sleep(ctx, pause)
+		kafkaclient.Sleep(ctx, pause)
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func (s *source) fail(p partition, err error) {
 		s.failing[p] = time.Now()
 	}
 	if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
-		s.sub.soon() // it knows whether the topic is gone or another one now
+		s.sub.Soon() // it knows whether the topic is gone or another one now
 	}
 	err = kafkaclient.ExplainFetch(p.topic, p.id, err)
 	if s.cond.Set(name, err) {
@@ -251,15 +251,6 @@ func (s *source) works(p partition) {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
 // emit puts the batch into the channels, again and again until they took it.
 // It answers false when ctx ended first.
 func (s *source) emit(ctx context.Context, out component.Output) bool {
@@ -285,7 +276,7 @@ func (s *source) emit(ctx context.Context, out component.Output) bool {
 		if s.cond.Set("channel", err) {
 			s.log.Error("the channels do not take a batch, which is kept and offered again", "events", len(s.recs), "error", err)
 		}
-		sleep(ctx, wait)
+		kafkaclient.Sleep(ctx, wait)
 		if ctx.Err() != nil {
 			return false
 		}

@@ -1,4 +1,4 @@
-package kafka
+package kafkaclient
 
 import (
 	"context"
@@ -18,26 +18,32 @@ import (
 	"github.com/sluice-data/sluice/internal/kafkaconf"
 )
 
-// subscription keeps what the client reads in step with the topics that there
+// Topics are what a consumer reads, and how it is told.
+type Topics struct {
+	Names    []string          // without a pattern
+	Key      string            // the property that has them
+	Pattern  *javaregex.Regexp // kafka.topics.regex; nil: the names
+	Internal bool              // the pattern takes Kafka's own topics, too
+	Every    time.Duration     // between two looks
+	Log      *slog.Logger
+	Cond     *kafkaconf.Conditions
+}
+
+// Subscription keeps what the client reads in step with the topics that there
 // are: it finds those that match a pattern, names those that are missing, and
 // begins anew with one that was deleted and made again, which the client by
 // itself would wait for without end.
-type subscription struct {
-	names    []string          // without a pattern
-	pattern  *javaregex.Regexp // nil: the names
-	internal bool              // the pattern takes Kafka's own topics, too
-	every    time.Duration     // between two looks
-	log      *slog.Logger
-	cond     *kafkaconf.Conditions
-	wake     chan struct{} // asks for a look now
+type Subscription struct {
+	Topics
+	wake chan struct{} // asks for a look now
 
-	// Of the goroutine in watch.
+	// Of the goroutine in Watch.
 	known   map[string]kadm.TopicID // what is read, with the id that it had
 	absent  map[string]time.Time    // what is not there, and since when
 	nothing bool                    // it was told that the pattern matches nothing
 
 	mu         sync.Mutex
-	add, purge []string // to be done by apply
+	add, purge []string // to be done by Apply
 }
 
 const (
@@ -51,26 +57,23 @@ const (
 	forgetAfter = 15 * time.Second
 )
 
-func (s *source) subscribe() *subscription {
-	return &subscription{
-		names: s.topics, pattern: s.pattern, internal: !s.consumer.ExcludeInternal, every: s.consumer.MetadataAge(),
-		log: s.log, cond: s.cond, wake: make(chan struct{}, 1),
-		known: map[string]kadm.TopicID{}, absent: map[string]time.Time{},
-	}
+// Subscribe returns a subscription that has not looked yet.
+func Subscribe(t Topics) *Subscription {
+	return &Subscription{Topics: t, wake: make(chan struct{}, 1), known: map[string]kadm.TopicID{}, absent: map[string]time.Time{}}
 }
 
-// soon asks for a look now.
-func (s *subscription) soon() {
+// Soon asks for a look now.
+func (s *Subscription) Soon() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// watch looks at the broker's topics, for the first time after a wait, until
+// Watch looks at the broker's topics, for the first time after a wait, until
 // ctx ends.
-func (s *subscription) watch(ctx context.Context, adm *kadm.Client, wait time.Duration) {
-	for ; ctx.Err() == nil; wait = s.look(ctx, adm) {
+func (s *Subscription) Watch(ctx context.Context, adm *kadm.Client, wait time.Duration) {
+	for ; ctx.Err() == nil; wait = s.Look(ctx, adm) {
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -79,22 +82,22 @@ func (s *subscription) watch(ctx context.Context, adm *kadm.Client, wait time.Du
 		case <-t.C:
 		case <-s.wake:
 			t.Stop()
-			sleep(ctx, lookAgain) // a broken topic asks again and again
+			Sleep(ctx, lookAgain) // a broken topic asks again and again
 		}
 	}
 }
 
-// look asks once and answers when to ask again.
-func (s *subscription) look(ctx context.Context, adm *kadm.Client) time.Duration {
+// Look asks once and answers when to ask again.
+func (s *Subscription) Look(ctx context.Context, adm *kadm.Client) time.Duration {
 	lctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	var names []string
-	if s.pattern == nil {
-		names = s.names
+	if s.Pattern == nil {
+		names = s.Names
 	}
 	details, err := adm.ListTopicsWithInternal(lctx, names...)
 	if err != nil { // the client's hook tells when no broker can be used
-		s.log.Debug("looking up topics failed", "error", err)
+		s.Log.Debug("looking up topics failed", "error", err)
 		return lookAgain
 	}
 	now := time.Now()
@@ -102,10 +105,10 @@ func (s *subscription) look(ctx context.Context, adm *kadm.Client) time.Duration
 	for name, d := range details {
 		switch {
 		case errors.Is(d.Err, kerr.UnknownTopicOrPartition), errors.Is(d.Err, kerr.UnknownTopicID):
-		case s.pattern == nil:
+		case s.Pattern == nil:
 			here[name] = d.ID
-		case d.IsInternal && !s.internal || d.Err != nil && !kerr.IsRetriable(d.Err):
-		case s.pattern.FullMatchString(name):
+		case d.IsInternal && !s.Internal || d.Err != nil && !kerr.IsRetriable(d.Err):
+		case s.Pattern.FullMatchString(name):
 			here[name] = d.ID
 		}
 	}
@@ -113,22 +116,22 @@ func (s *subscription) look(ctx context.Context, adm *kadm.Client) time.Duration
 }
 
 // compare notes what has changed since the look before.
-func (s *subscription) compare(here map[string]kadm.TopicID, now time.Time) time.Duration {
+func (s *Subscription) compare(here map[string]kadm.TopicID, now time.Time) time.Duration {
 	var add, purge, again []string
 	for name, id := range here {
 		old, read := s.known[name]
 		switch {
-		case !read && s.pattern != nil:
+		case !read && s.Pattern != nil:
 			add = append(add, name)
 		case read && id != old && id != (kadm.TopicID{}) && old != (kadm.TopicID{}):
 			again = append(again, name)
 		}
 		s.known[name] = id
 		delete(s.absent, name)
-		s.cond.Set("topic "+name, nil)
+		s.Cond.Set("topic "+name, nil)
 	}
-	expected := s.names
-	if s.pattern != nil {
+	expected := s.Names
+	if s.Pattern != nil {
 		expected = slices.Collect(maps.Keys(s.known))
 	}
 	missing := false
@@ -143,15 +146,15 @@ func (s *subscription) compare(here map[string]kadm.TopicID, now time.Time) time
 			continue
 		}
 		switch gone := now.Sub(since); {
-		case s.pattern != nil && gone >= forgetAfter:
+		case s.Pattern != nil && gone >= forgetAfter:
 			purge = append(purge, name)
 			delete(s.known, name)
 			delete(s.absent, name)
-			s.log.Info("a topic that matched kafka.topics.regex is gone", "topic", name)
-		case s.pattern == nil && gone >= patience:
-			err := fmt.Errorf("topic %s does not exist: create it, or correct kafka.topics; it is read as soon as it is there", name)
-			if s.cond.Set("topic "+name, err) {
-				s.log.Error(err.Error())
+			s.Log.Info("a topic that matched kafka.topics.regex is gone", "topic", name)
+		case s.Pattern == nil && gone >= patience:
+			err := fmt.Errorf("topic %s does not exist: create it, or correct %s; it is read as soon as it is there", name, s.Key)
+			if s.Cond.Set("topic "+name, err) {
+				s.Log.Error(err.Error())
 			}
 		}
 	}
@@ -159,37 +162,39 @@ func (s *subscription) compare(here map[string]kadm.TopicID, now time.Time) time
 		slices.Sort(names)
 	}
 	if len(add) > 0 {
-		s.log.Info("topics match kafka.topics.regex", "topics", add)
+		s.Log.Info("topics match kafka.topics.regex", "topics", add)
 	}
 	if len(again) > 0 {
-		s.log.Warn("topics were deleted and made again: they are read as new ones", "topics", again)
+		s.Log.Warn("topics were deleted and made again: they are read as new ones", "topics", again)
 	}
-	if s.pattern != nil && len(s.known) == 0 && !s.nothing {
+	if s.Pattern != nil && len(s.known) == 0 && !s.nothing {
 		s.nothing = true
-		s.log.Warn("no topic matches kafka.topics.regex yet; it is looked for again after kafka.consumer.metadata.max.age.ms", "regex", s.pattern.String(), "pause", s.every)
+		s.Log.Warn("no topic matches kafka.topics.regex yet; it is looked for again after kafka.consumer.metadata.max.age.ms", "regex", s.Pattern.String(), "pause", s.Every)
 	}
 	s.mu.Lock()
 	s.add = append(append(s.add, add...), again...)
 	s.purge = append(append(s.purge, purge...), again...)
 	s.mu.Unlock()
 	if missing {
-		return min(lookAgain, s.every)
+		return min(lookAgain, s.Every)
 	}
-	return s.every
+	return s.Every
 }
 
-// apply does what the looks found necessary, between two batches. It answers
-// which topics are not read any more, or from now on as new ones.
-func (s *subscription) apply(cl *kgo.Client) (purged []string) {
+// Apply does what the looks found necessary, between two batches. drop is told
+// before which topics are not read any more, or from now on as new ones: what
+// is known of their offsets is void, and must not be committed to what has
+// their names now.
+func (s *Subscription) Apply(cl *kgo.Client, drop func(topics []string)) {
 	s.mu.Lock()
 	add, purge := s.add, s.purge
 	s.add, s.purge = nil, nil
 	s.mu.Unlock()
 	if len(purge) > 0 {
+		drop(purge)
 		cl.PurgeTopicsFromConsuming(purge...)
 	}
 	if len(add) > 0 {
 		cl.AddConsumeTopics(add...)
 	}
-	return purge
 }
