@@ -79,8 +79,9 @@ type Serial interface{ InterceptSerially() }
 type Channel interface {
 	Component
 	// Put adds all of b or nothing. It waits keep-alive for room, then fails
-	// with ErrFull. b stays the caller's: a channel copies what it keeps, or
-	// retains b's blocks.
+	// with ErrFull. A channel that cannot undo (a Kafka topic) may add some of
+	// b and fail with a *PartialError that names the others. b stays the
+	// caller's: a channel copies what it keeps, or retains b's blocks.
 	Put(ctx context.Context, b *event.Batch) error
 	// NewTaker returns a taker; every sink has one of its own.
 	NewTaker() Taker
@@ -90,6 +91,10 @@ type Channel interface {
 	// no limit.
 	TransactionCapacity() int
 }
+
+// Shared marks a Channel that other agents put into and take out of as well (a
+// Kafka topic): with sources alone, or sinks alone, it is complete.
+type Shared interface{ IsShared() }
 
 // Taker takes events out of a channel, for one sink. One lease is open at a time.
 type Taker interface {

@@ -43,10 +43,10 @@ func IsPermanent(err error) bool {
 	return errors.As(err, &p)
 }
 
-// PartialError is a Write of which some events were not delivered. The runner
-// offers those again and lets the others go.
+// PartialError is a Write of which some events were not delivered, or a Put of
+// which some were not added. The runner offers those again and lets the others go.
 type PartialError struct {
-	Failed map[int]error // by index in Write's events; never empty
+	Failed map[int]error // by index in the call's events; never empty
 }
 
 func (e *PartialError) Error() string {

@@ -607,10 +607,12 @@ func (b *builder) unconnected() {
 	}
 	a.channels = slices.DeleteFunc(a.channels, func(n *channelNode) bool {
 		v := position(n.name)
+		_, shared := n.ch.(component.Shared)
 		switch {
 		case n.sources+n.sinks == 0:
 			b.add(v.At(flumeconf.Warning, "", "channel %s has no source and no sink that stands: left out", quoted(n.name)))
 			return true
+		case shared:
 		case n.sinks == 0:
 			b.add(v.At(flumeconf.Warning, "its sources will wait when it is full", "channel %s has no sink that stands: what goes in stays there", quoted(n.name)))
 		case n.sources == 0:

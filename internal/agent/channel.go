@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -49,8 +50,12 @@ func (n *channelNode) drained() bool {
 func (n *channelNode) put(ctx context.Context, b *event.Batch) error {
 	n.putAttempt.Add(int64(b.Len()))
 	err := n.ch.Put(ctx, b)
-	if err == nil {
+	var partial *component.PartialError
+	switch {
+	case err == nil:
 		n.putSuccess.Add(int64(b.Len()))
+	case errors.As(err, &partial):
+		n.putSuccess.Add(int64(b.Len() - len(partial.Failed)))
 	}
 	return err
 }

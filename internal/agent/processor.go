@@ -277,6 +277,14 @@ func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batc
 	pause := p.retry.Initial
 	for stalled := false; ; {
 		err := ch.put(ctx, b)
+		if rest := p.missing(b, err); rest != nil {
+			if p.retry.Once {
+				rest.Release()
+				return fmt.Errorf("put %d events into channel %s: %w", b.Len(), ch.name, err)
+			}
+			p.source.stalled(p.agent, ch, err)
+			return p.putRest(ctx, ch, rest, pause)
+		}
 		if component.IsPermanent(err) && b.Len() > 1 { // too large as a whole, say
 			return p.putHalves(ctx, ch, b)
 		}
@@ -301,6 +309,35 @@ func (p *processor) putWhole(ctx context.Context, ch *channelNode, b *event.Batc
 		}
 		pause = min(2*pause, p.retry.Max)
 	}
+}
+
+// missing is a batch of the events of b that a channel does not have, where it
+// took some of them; else nil.
+func (p *processor) missing(b *event.Batch, err error) *event.Batch {
+	var partial *component.PartialError
+	if !errors.As(err, &partial) || len(partial.Failed) >= b.Len() {
+		return nil
+	}
+	rest := p.NewBatch()
+	for i := range b.Len() {
+		if partial.Failed[i] != nil {
+			rest.Share(b, i)
+		}
+	}
+	return rest
+}
+
+// putRest goes on with what is missing of a batch. It releases rest.
+func (p *processor) putRest(ctx context.Context, ch *channelNode, rest *event.Batch, pause time.Duration) error {
+	defer rest.Release()
+	if !sleep(ctx, pause) {
+		return fmt.Errorf("put %d events into channel %s: %w", rest.Len(), ch.name, ctx.Err())
+	}
+	if err := p.putWhole(ctx, ch, rest); err != nil {
+		return err
+	}
+	p.source.stalled(p.agent, ch, nil)
+	return nil
 }
 
 // putHalves puts a batch that the channel can never take as it is in two

@@ -152,6 +152,7 @@ func anyOrder(t *testing.T, s Store, end func(Store, *testing.T)) {
 func otherCapacity(t *testing.T, s Store, end func(Store, *testing.T)) {
 	p := event.NewPool()
 	c := s.Open(t, 50, 50)
+	bounded(t, c)
 	put(t, c, p, 0, 50)
 	end(s, t)
 	c = s.Open(t, 100, 50)
