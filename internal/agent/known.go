@@ -23,8 +23,7 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.source.avroLegacy.AvroLegacySource
 		- org.apache.flume.source.thriftLegacy.ThriftLegacySource`,
 	component.KindChannel: `
-		jdbc org.apache.flume.channel.jdbc.JdbcChannel
-		- org.apache.flume.channel.kafka.KafkaChannel`,
+		jdbc org.apache.flume.channel.jdbc.JdbcChannel`,
 	component.KindSink: `
 		hdfs org.apache.flume.sink.hdfs.HDFSEventSink
 		hbase org.apache.flume.sink.hbase.HBaseSink
