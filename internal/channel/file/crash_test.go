@@ -242,16 +242,21 @@ func takeAll(t *testing.T, c *Channel) (got []int) {
 			return got
 		}
 		for _, e := range l.Events() {
-			var n int
-			if _, err := fmt.Sscanf(string(e.Body), "%d", &n); err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, n)
+			got = append(got, number(t, e))
 		}
 		if err := l.Commit(); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// number is what putN made the event of.
+func number(t *testing.T, e event.Event) (n int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(string(e.Body), "%d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func wantRange(t *testing.T, got []int, from, to int) {
