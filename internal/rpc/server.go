@@ -256,7 +256,7 @@ func (c *session) end() {
 // call reads a call, emits its events and answers.
 func (c *session) call() error {
 	if err := c.reader.wait(); err != nil {
-		return err
+		return &betweenCalls{err}
 	}
 	if err := c.codec.read(&c.reader, &c.frame); err != nil {
 		return err
@@ -292,6 +292,12 @@ func (c *session) call() error {
 	}
 	return c.idle()
 }
+
+// betweenCalls is an error that cut nothing off.
+type betweenCalls struct{ err error }
+
+func (b *betweenCalls) Error() string { return b.err.Error() }
+func (b *betweenCalls) Unwrap() error { return b.err }
 
 // badCall is a call that was answered with an error; the connection ends, as
 // what follows cannot be trusted.
@@ -345,6 +351,7 @@ func (c *session) write(p []byte) error {
 func (c *session) tell(client string, first []byte, err error) {
 	var wrong *wrongPeer
 	var bad *badCall
+	var between *betweenCalls
 	switch {
 	case errors.Is(err, errStopping), c.stop.Err() != nil, errors.Is(err, net.ErrClosed):
 		return
@@ -358,8 +365,14 @@ func (c *session) tell(client string, first []byte, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.s.said.warn("stall "+host(client), "a client was disconnected: it stopped in the middle of a call", "client", client, "after", c.s.stall)
 		return
-	case (c.called || len(first) == 0) && (errors.Is(err, io.EOF) || isReset(err)):
+	case (c.called || len(first) == 0) && (errors.Is(err, io.EOF) || isReset(err)),
+		// Who is killed ends neither the TLS nor the zlib stream.
+		c.called && errors.As(err, &between) && errors.Is(err, io.ErrUnexpectedEOF):
 		c.s.env.Log.Debug("a client left", "client", client)
+		return
+	case c.called && errors.Is(err, io.ErrUnexpectedEOF):
+		c.s.readFail.Add(1)
+		c.s.said.warn("cut "+host(client), "a client broke off in the middle of a call; it will send its events again", "client", client)
 		return
 	}
 	if !errors.As(err, &bad) {

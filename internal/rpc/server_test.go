@@ -472,6 +472,64 @@ func TestGlobalTLS(t *testing.T) {
 	send(t, cl, batchOf(1, false))
 }
 
+// A client that ends between two calls, in whatever way, is no fault; one that
+// ends in the middle of a call is.
+func TestClientsLeave(t *testing.T) {
+	cert := pair(t, "server")
+	ssl := []string{"ssl=true", "keystore=" + cert, "keystore-type=PEM"}
+	trust := []string{"ssl=true", "truststore=" + cert}
+	for _, tt := range []struct {
+		name           string
+		server, client []string
+	}{
+		{"plain", nil, nil},
+		{"deflate", []string{"deflate=true"}, []string{"compression-type=deflate"}},
+		{"TLS", ssl, trust},
+		{"outside", append([]string{"deflate=true"}, ssl...), append([]string{"compression-type=deflate"}, trust...)},
+		{"inside", append([]string{"deflate=true"}, ssl...), append([]string{"compression-type=deflate", "compression-order=inside"}, trust...)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, log := loggedServer(t, tt.server...)
+			out := componenttest.NewOutput()
+			componenttest.Run(t, s, out)
+			open := s.env.Metrics.Counter("OpenConnectionCount")
+			gone := func() { out.WaitFor(t, "the client to be gone", func() bool { return open.Load() == 0 }) }
+			left := newClient(t, Avro, s.Addr().String(), tt.client...)
+			send(t, left, batchOf(1, false))
+			left.Close()
+			gone()
+			if n := s.readFail.Load(); n != 0 || strings.Contains(log.String(), "WARN") {
+				t.Errorf("%d faults, log: %s", n, log)
+			}
+			cut := newClient(t, Avro, s.Addr().String(), tt.client...).(*endpoint)
+			send(t, cut, batchOf(1, false))
+			if _, err := cut.free[0].conn.Write([]byte{0, 0, 0, 2, 0, 0, 0, 1, 0, 0}); err != nil {
+				t.Fatal(err)
+			}
+			cut.Close()
+			gone()
+			if n := s.readFail.Load(); n != 1 || strings.Count(log.String(), "broke off in the middle of a call") != 1 {
+				t.Errorf("%d faults, log: %s", n, log)
+			}
+		})
+	}
+}
+
+// loggedServer is a source, not started yet, and what it logs.
+func loggedServer(t *testing.T, props ...string) (*Server, *lockedBuilder) {
+	t.Helper()
+	var cfg serverFields
+	decode(t, &cfg, append([]string{"bind=127.0.0.1", "port=0"}, props...)...)
+	env := componenttest.QuietEnv()
+	log := new(lockedBuilder)
+	env.Log = slog.New(slog.NewTextHandler(log, nil))
+	s, err := cfg.NewSource(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, log
+}
+
 // A client that says nothing more in the middle of a call, or of the handshake,
 // loses its connection; one that is idle between calls does not.
 func TestHalfOpenClients(t *testing.T) {
@@ -488,15 +546,7 @@ func TestHalfOpenClients(t *testing.T) {
 		{"nothing of two layers", "", "it did not finish the TLS handshake", []string{"ssl=true", "keystore=" + cert, "keystore-type=PEM", "deflate=true"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var cfg serverFields
-			decode(t, &cfg, append([]string{"bind=127.0.0.1", "port=0"}, tt.props...)...)
-			env := componenttest.QuietEnv()
-			var log lockedBuilder
-			env.Log = slog.New(slog.NewTextHandler(&log, nil))
-			s, err := cfg.NewSource(env)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s, log := loggedServer(t, tt.props...)
 			s.stall = 300 * time.Millisecond
 			out := componenttest.NewOutput()
 			componenttest.Run(t, s, out)

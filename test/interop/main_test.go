@@ -98,12 +98,12 @@ func peer(script string, env []string, args ...string) (string, error) {
 }
 
 // fetched makes sure that the jars of a peer are there.
-func fetched(t *testing.T, script string) {
+func fetched(t *testing.T, script string, env ...string) {
 	t.Helper()
 	for _, p := range []string{"bash", "java", "mvn"} {
 		program(t, p)
 	}
-	_, err := peer(script, nil, "fetch")
+	_, err := peer(script, env, "fetch")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 3 { // the script's word for a registry out of reach
 		missing(t, "the jars of %s, which cannot be fetched: %v", script, err)

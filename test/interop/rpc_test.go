@@ -200,7 +200,13 @@ func canonical(evs []event.Event) []string {
 // startFlumeConf runs an agent of Flume and waits until its sources listen.
 func startFlumeConf(t *testing.T, conf, agent string, listen ...int) flumeAgent {
 	t.Helper()
-	fetched(t, "flume.sh")
+	return startFlumeOf(t, "flume", conf, agent, listen...)
+}
+
+// startFlumeOf is the same with other jars.
+func startFlumeOf(t *testing.T, jars, conf, agent string, listen ...int) flumeAgent {
+	t.Helper()
+	fetched(t, "flume.sh", "FLUME_JARS="+jars)
 	f := flumeAgent{filepath.Join(t.TempDir(), "flume")}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -208,7 +214,7 @@ func startFlumeConf(t *testing.T, conf, agent string, listen ...int) flumeAgent 
 		}
 		f.kill(t)
 	})
-	if _, err := peer("flume.sh", []string{"FLUME_HEAP=256m"}, "start", f.dir, conf, agent); err != nil {
+	if _, err := peer("flume.sh", []string{"FLUME_HEAP=256m", "FLUME_JARS=" + jars}, "start", f.dir, conf, agent); err != nil {
 		t.Fatal(err)
 	}
 	for _, port := range listen {
@@ -265,6 +271,45 @@ func TestRPCChain(t *testing.T) {
 		}
 	})
 	sluice.stop(t)
+}
+
+// TestRPCOldFlume is the chain with Flume 1.9 in the middle, which has TLS outside
+// of deflate where 1.10 and 1.11 have it inside. Its Netty fails on TLS 1.3.
+func TestRPCOldFlume(t *testing.T) {
+	var flows strings.Builder
+	var names []string
+	var listen []int
+	var free ports
+	all := links(makeKeystores(t))
+	all = slices.DeleteFunc(all, func(l link) bool {
+		return !slices.Contains([]string{"plain", "deflate", "tls", "deflatetls", "compact", "thrifttls"}, l.name)
+	})
+	feed, outs := map[string]int{}, map[string]*componenttest.Output{}
+	for i, l := range all {
+		if strings.Contains(l.name, "tls") {
+			l.source = append(slices.Clone(l.source), "include-protocols = TLSv1.2")
+			l.sink = append(slices.Clone(l.sink), "include-protocols = TLSv1.2")
+			all[i] = l
+		}
+		first, end := free.take(t), free.take(t)
+		feed[l.name], outs[l.name] = first, collector(t, l, end)
+		flows.WriteString(flow("f", l.name, l, first, end))
+		names, listen = append(names, l.name), append(listen, first)
+	}
+	startFlumeOf(t, "flume-1.9", agentFile(t, "f", names, flows.String()), "f", listen...)
+	evs := oddEvents()
+	want := canonical(evs)
+	t.Run("links", func(t *testing.T) {
+		for _, l := range all {
+			t.Run(l.name, func(t *testing.T) {
+				t.Parallel()
+				if l.name == "deflatetls" {
+					l.sink = append(slices.Clone(l.sink), "compression-order = inside")
+				}
+				chain(t, l, evs, want, feed[l.name], outs[l.name])
+			})
+		}
+	})
 }
 
 // chain sends evs over one link of a chain and waits for them at its end.
