@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,7 +86,7 @@ func (c *avroClientCmd) properties() (map[string]string, error) {
 	case c.Port == 0:
 		return nil, errors.New("give the port to connect to with --port")
 	}
-	return map[string]string{"hosts": "h1", "hosts.h1": c.Host + ":" + strconv.Itoa(c.Port)}, nil
+	return map[string]string{"hosts": "h1", "hosts.h1": net.JoinHostPort(strings.Trim(c.Host, "[]"), strconv.Itoa(c.Port))}, nil
 }
 
 func (c *avroClientCmd) headers() ([]event.KV, error) {

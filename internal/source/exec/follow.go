@@ -284,6 +284,10 @@ func (r *recoder) add(b *event.Batch, line []byte) {
 // errNotRegular: what is followed is a pipe, a device or a directory.
 var errNotRegular = errors.New("it is no regular file")
 
+// lockedWait is how long a position that another agent uses is waited for: longer
+// than an agent that is stopped may take to end.
+const lockedWait = time.Minute
+
 // startFollowing opens the positions; nil where the command has to run.
 func (s *source) startFollowing(ctx context.Context) (*tail.Source, error) {
 	f, err := s.cfg.follower(*s.tail, s.env)
@@ -292,10 +296,18 @@ func (s *source) startFollowing(ctx context.Context) (*tail.Source, error) {
 	}
 	switch {
 	case err == nil:
+		s.lockedSince = time.Time{}
 		s.env.Log.Info("the file is followed with a position; the command is not run", "command", s.cfg.command)
 		return f, nil
 	case s.cfg.positionDir != "" && !errors.Is(err, errNotRegular):
 		return nil, fmt.Errorf("follow %s: %w (followByPosition = false runs the command)", s.tail.file, err)
+	case errors.Is(err, tail.ErrLocked):
+		if s.lockedSince.IsZero() {
+			s.lockedSince = time.Now()
+		}
+		if time.Since(s.lockedSince) < lockedWait { // an agent that takes its time to stop
+			return nil, fmt.Errorf("follow %s: %w (after %v the command is run instead, without a position)", s.tail.file, err, lockedWait)
+		}
 	}
 	s.env.Log.Warn("the file cannot be followed with a position: the command is run, and a restart may lose or repeat lines", "command", s.cfg.command, "err", err)
 	return nil, nil

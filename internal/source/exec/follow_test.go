@@ -243,6 +243,39 @@ func TestNoPlaceForThePosition(t *testing.T) {
 	}
 }
 
+// A position that another agent uses is waited for, as that may be about to stop;
+// if it does not, the command is run.
+func TestPositionInUse(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/driver.log"
+	t.Setenv("HOME", dir)
+	appendTo(t, path, "one\n")
+	out, _, first := start(t, "command=tail -F "+path)
+	out.Wait(t, 1)
+	env, _ := componenttest.Env(t)
+	second := componenttest.Source(t, env, "exec", "command=tail -F "+path)
+	for range 2 {
+		if err := second.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "another source or another agent uses it") || !strings.Contains(err.Error(), "the command is run instead") {
+			t.Fatalf("start: %v", err)
+		}
+	}
+	stop(t, out, first)
+	appendTo(t, path, "two\n")
+	out = componenttest.NewOutput()
+	r := componenttest.Run(t, second, out)
+	out.Wait(t, 1)
+	if got := out.Bodies(); !slices.Equal(got, []string{"two"}) {
+		t.Errorf("after the first %q", got)
+	}
+	third := componenttest.Source(t, env, "exec", "command=tail -F "+path)
+	third.(*source).lockedSince = time.Now().Add(-2 * lockedWait)
+	other := componenttest.NewOutput()
+	rr := componenttest.Run(t, third, other)
+	other.Wait(t, 2) // as tail begins
+	stop(t, other, rr)
+	stop(t, out, r)
+}
+
 // What is no regular file is left to tail.
 func TestFollowPipe(t *testing.T) {
 	dir := t.TempDir()

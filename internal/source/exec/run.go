@@ -34,6 +34,8 @@ type source struct {
 	argv []string
 	tail *followed // not nil: the command is tail -F
 
+	lockedSince time.Time // when somebody else was first found to use the position
+
 	mu        sync.Mutex
 	running   chan struct{} // closed when Run has returned; nil before the first
 	hard      chan struct{} // closed by Stop: end at once
