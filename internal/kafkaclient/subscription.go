@@ -43,7 +43,8 @@ type Subscription struct {
 	nothing bool                    // it was told that the pattern matches nothing
 
 	mu         sync.Mutex
-	add, purge []string // to be done by Apply
+	broken     map[string]bool // topics whose fetches fail, as if they were others than those that the client knows
+	add, purge []string        // to be done by Apply
 }
 
 const (
@@ -59,11 +60,15 @@ const (
 
 // Subscribe returns a subscription that has not looked yet.
 func Subscribe(t Topics) *Subscription {
-	return &Subscription{Topics: t, wake: make(chan struct{}, 1), known: map[string]kadm.TopicID{}, absent: map[string]time.Time{}}
+	return &Subscription{Topics: t, wake: make(chan struct{}, 1), known: map[string]kadm.TopicID{}, absent: map[string]time.Time{}, broken: map[string]bool{}}
 }
 
-// Soon asks for a look now.
-func (s *Subscription) Soon() {
+// Doubt asks for a look now, as the broker does not know a topic that is read:
+// it is gone, or another one of that name is there.
+func (s *Subscription) Doubt(topic string) {
+	s.mu.Lock()
+	s.broken[topic] = true
+	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -117,15 +122,18 @@ func (s *Subscription) Look(ctx context.Context, adm *kadm.Client) time.Duration
 
 // compare notes what has changed since the look before.
 func (s *Subscription) compare(here map[string]kadm.TopicID, now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var add, purge, again []string
 	for name, id := range here {
 		old, read := s.known[name]
 		switch {
 		case !read && s.Pattern != nil:
 			add = append(add, name)
-		case read && id != old && id != (kadm.TopicID{}) && old != (kadm.TopicID{}):
+		case s.broken[name], read && id != old && id != (kadm.TopicID{}) && old != (kadm.TopicID{}):
 			again = append(again, name)
 		}
+		delete(s.broken, name)
 		s.known[name] = id
 		delete(s.absent, name)
 		s.Cond.Set("topic "+name, nil)
@@ -150,6 +158,7 @@ func (s *Subscription) compare(here map[string]kadm.TopicID, now time.Time) time
 			purge = append(purge, name)
 			delete(s.known, name)
 			delete(s.absent, name)
+			delete(s.broken, name)
 			s.Log.Info("a topic that matched kafka.topics.regex is gone", "topic", name)
 		case s.Pattern == nil && gone >= patience:
 			err := fmt.Errorf("topic %s does not exist: create it, or correct %s; it is read as soon as it is there", name, s.Key)
@@ -171,10 +180,8 @@ func (s *Subscription) compare(here map[string]kadm.TopicID, now time.Time) time
 		s.nothing = true
 		s.Log.Warn("no topic matches kafka.topics.regex yet; it is looked for again after kafka.consumer.metadata.max.age.ms", "regex", s.Pattern.String(), "pause", s.Every)
 	}
-	s.mu.Lock()
 	s.add = append(append(s.add, add...), again...)
 	s.purge = append(append(s.purge, purge...), again...)
-	s.mu.Unlock()
 	if missing {
 		return min(lookAgain, s.Every)
 	}

@@ -53,6 +53,19 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%q %q", add, purge)
 	}
 
+	// Deleted and made again before a look saw it: the fetches tell.
+	s.Doubt("b")
+	s.compare(map[string]kadm.TopicID{"a": id(3)}, now.Add(4*patience))
+	if add, purge := take(s); add != "" || purge != "" {
+		t.Errorf("%q %q", add, purge)
+	}
+	for _, want := range []string{"b", ""} {
+		s.compare(map[string]kadm.TopicID{"a": id(3), "b": id(4)}, now.Add(5*patience))
+		if add, purge := take(s); add != want || purge != want {
+			t.Errorf("%q %q", add, purge)
+		}
+	}
+
 	s = mk("x.*")
 	s.compare(nil, now)
 	s.compare(nil, now)

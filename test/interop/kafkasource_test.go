@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -426,6 +427,8 @@ func TestKafkaSourceHandOver(t *testing.T) {
 // lasts, and comes back; the built-in broker is killed, too. Then every record is
 // there. Eager and cooperative, dynamic and static members, on both brokers.
 func TestKafkaSourceRebalance(t *testing.T) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, tt := range []struct {
 		broker, strategy string
 		static           bool
@@ -435,9 +438,10 @@ func TestKafkaSourceRebalance(t *testing.T) {
 		{"apache", "CooperativeStickyAssignor", true},
 		{"apache", "RangeAssignor", false},
 	} {
-		t.Run(fmt.Sprintf("%s %s static=%v", tt.broker, tt.strategy, tt.static), func(t *testing.T) {
-			t.Parallel()
-			rebalanceDrill(t, tt.broker, tt.strategy, tt.static)
+		all.Go(func() { // most of it is waiting: all at once, on however few processors
+			t.Run(fmt.Sprintf("%s %s static=%v", tt.broker, tt.strategy, tt.static), func(t *testing.T) {
+				rebalanceDrill(t, tt.broker, tt.strategy, tt.static)
+			})
 		})
 	}
 }
@@ -448,7 +452,8 @@ const (
 )
 
 func rebalanceDrill(t *testing.T, broker, strategy string, static bool) {
-	addr, restart := "", func() {}
+	addr := ""
+	var restart func()
 	if broker == "apache" || onKafka() {
 		addr = kafka.start(t)
 	} else {
@@ -540,6 +545,9 @@ func rebalanceDrill(t *testing.T, broker, strategy string, static bool) {
 					t.Fatal(err)
 				}
 			case "broker":
+				if restart == nil {
+					continue // others use it as well
+				}
 				restart()
 			}
 			counts[kind]++
@@ -580,4 +588,152 @@ func rebalanceDrill(t *testing.T, broker, strategy string, static bool) {
 		}
 		return nil
 	})
+}
+
+// TestKafkaSourceFailures has everything go wrong that can on the broker's side:
+// no broker at the start, a topic that is missing, deleted and made again, a
+// batch whose bytes are damaged. Each is named once, what can be read is read,
+// and nothing needs a restart.
+func TestKafkaSourceFailures(t *testing.T) {
+	for _, broker := range []string{"builtin", "apache"} {
+		t.Run(broker, func(t *testing.T) {
+			addr, data := "", ""
+			begin := func() {}
+			if broker == "apache" || onKafka() {
+				addr = kafka.start(t)
+				data = filepath.Join(kafka.dir, "node1", "data")
+			} else {
+				addr, data = fmt.Sprintf("127.0.0.1:%d", freePort(t)), filepath.Join(t.TempDir(), "data")
+				begin = func() { startBroker(t, data, addr) }
+			}
+			suffix := fmt.Sprintf("-%d", time.Now().UnixNano())
+			dir := t.TempDir()
+			s, out := site{dir: dir, conf: filepath.Join(dir, "agent.conf")}, filepath.Join(dir, "out")
+			flowsConf(t, s, out, memoryChannel, sourceFlow{"SmartCarInfo_SpoolSource", []string{"kafka.bootstrap.servers = " + addr, "kafka.topics = here" + suffix + ",later" + suffix,
+				"kafka.consumer.group.id = failures" + suffix, "kafka.consumer.auto.offset.reset = earliest", "kafka.consumer.metadata.max.age.ms = 1000", "kafka.consumer.allow.auto.create.topics = false"}})
+			out = filepath.Join(out, "SmartCarInfo_SpoolSource")
+			a := startAgent(t, s).(sluiceAgent)
+			arrives := func(want ...string) {
+				t.Helper()
+				eventually(t, time.Minute, fmt.Sprintf("%q arrive", want), func() error {
+					if got := bodies(t, out); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+						return fmt.Errorf("%q", got)
+					}
+					return nil
+				})
+			}
+			logs := func(what string) {
+				t.Helper()
+				eventually(t, time.Minute, "the log says "+what, func() error {
+					if !strings.Contains(a.log(), what) {
+						return errors.New("not yet")
+					}
+					return nil
+				})
+			}
+			if broker == "builtin" && !onKafka() {
+				logs("no Kafka broker can be used")
+			}
+			begin()
+			cl := topicClient(t, addr)
+			write := func(topic string, partition int32, value string) int64 {
+				t.Helper()
+				rs := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic + suffix, Partition: partition, Value: []byte(value)})
+				if err := rs.FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				return rs[0].Record.Offset
+			}
+			makeTopic(t, cl, "here"+suffix, 2, nil)
+			write("here", 0, "a")
+			write("here", 1, "b")
+			arrives("a", "b")
+			logs("topic later" + suffix + " does not exist")
+
+			makeTopic(t, cl, "later"+suffix, 1, nil)
+			write("later", 0, "c")
+			arrives("a", "b", "c")
+
+			adm := kadm.NewClient(cl)
+			if _, err := adm.DeleteTopics(t.Context(), "later"+suffix); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, time.Minute, "the topic is gone", func() error {
+				l, err := adm.ListTopics(t.Context())
+				if err == nil && l.Has("later"+suffix) {
+					err = errors.New("it is there")
+				}
+				return err
+			})
+			makeTopic(t, cl, "later"+suffix, 1, nil)
+			cl.PurgeTopicsFromClient("later" + suffix)
+			write("later", 0, "d")
+			arrives("a", "b", "c", "d")
+
+			// Damaged between two fetches: one that waits would bring it before.
+			if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+			write("here", 0, "the damaged one")
+			file := findIn(t, data, "here"+suffix, []byte("the damaged one"))
+			flip := func() {
+				t.Helper()
+				f, err := os.OpenFile(file.name, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				b := make([]byte, 1)
+				if _, err = f.ReadAt(b, file.at); err == nil {
+					b[0] ^= 0x20
+					_, err = f.WriteAt(b, file.at)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			flip()
+			if err := a.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			damage := "topic here" + suffix + ", partition 0: "
+			logs(damage)
+			write("here", 1, "e")
+			arrives("a", "b", "c", "d", "e")
+			flip()
+			arrives("a", "b", "c", "d", "e", "the damaged one")
+			logs("reading from Kafka works again")
+			for _, what := range []string{damage, "topic later" + suffix + " does not exist"} {
+				if n := strings.Count(a.log(), what); n > 2 { // it may be missing again while it is made anew
+					t.Errorf("the log says %q %d times", what, n)
+				}
+			}
+			a.stop(t)
+		})
+	}
+}
+
+type position struct {
+	name string
+	at   int64
+}
+
+// findIn looks for bytes in the segments of a topic.
+func findIn(t *testing.T, data, topic string, what []byte) (found position) {
+	t.Helper()
+	err := filepath.WalkDir(data, func(name string, _ os.DirEntry, err error) error {
+		if err != nil || filepath.Ext(name) != ".log" || !strings.Contains(name, topic) {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		if i := bytes.Index(b, what); i >= 0 {
+			found = position{name, int64(i)}
+		}
+		return err
+	})
+	if err != nil || found.name == "" {
+		t.Fatalf("%q is in no segment below %s: %v", what, data, err)
+	}
+	return found
 }

@@ -133,7 +133,7 @@ func (k *consumer) report(ctx context.Context, fs kgo.Fetches) {
 		}
 		failed = kafkaclient.ExplainFetch(topic, partition, err)
 		if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
-			k.sub.Soon() // it knows whether the topic is gone or another one now
+			k.sub.Doubt(topic)
 		}
 	})
 	switch {

@@ -219,7 +219,7 @@ func (s *source) fail(p partition, err error) {
 		s.failing[p] = time.Now()
 	}
 	if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
-		s.sub.Soon() // it knows whether the topic is gone or another one now
+		s.sub.Doubt(p.topic)
 	}
 	err = kafkaclient.ExplainFetch(p.topic, p.id, err)
 	if s.cond.Set(name, err) {
