@@ -65,6 +65,9 @@ func ExplainFetch(topic string, partition int32, err error) error {
 	case topic == "":
 		return err
 	}
+	if broker := (*kerr.Error)(nil); !errors.As(err, &broker) || errors.Is(err, kerr.CorruptMessage) {
+		return fmt.Errorf("topic %s, partition %d: a batch cannot be read, and what comes after it waits: repair the partition on the broker, or set the group's offset to behind the batch: %w", topic, partition, err)
+	}
 	return fmt.Errorf("topic %s, partition %d: %w", topic, partition, err)
 }
 

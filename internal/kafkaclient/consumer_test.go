@@ -20,7 +20,9 @@ func TestExplainFetch(t *testing.T) {
 		{kerr.GroupAuthorizationFailed, "may not use the consumer group"},
 		{kerr.OffsetOutOfRange, "auto.offset.reset is none"},
 		{kerr.InconsistentGroupProtocol, "partition.assignment.strategy"},
-		{errors.New("boom"), "topic t, partition 3: boom"},
+		{kerr.CorruptMessage, "topic t, partition 3: a batch cannot be read"},
+		{errors.New("boom"), "set the group's offset to behind the batch: boom"},
+		{kerr.KafkaStorageError, "topic t, partition 3: KAFKA_STORAGE_ERROR"},
 	} {
 		if got := ExplainFetch("t", 3, tt.err); !errors.Is(got, tt.err) || !strings.Contains(got.Error(), tt.want) {
 			t.Errorf("%v: %v", tt.err, got)

@@ -101,6 +101,8 @@ func (c *config) NewSource(env component.Env) (component.Source, error) {
 		kgo.WithHooks(kafkaconf.NewWatch(env)),
 		// Partitions are not taken away while a batch of theirs is on its way.
 		kgo.BlockRebalanceOnPoll(),
+		// The client tries on without a word: see fail.
+		kgo.KeepRetryableFetchErrors(),
 		kgo.OnPartitionsAssigned(s.assigned),
 		kgo.OnPartitionsRevoked(s.revoked),
 		kgo.OnPartitionsLost(s.lost),

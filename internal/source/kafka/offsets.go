@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -124,16 +125,10 @@ func (s *source) commit(ctx context.Context, cl *kgo.Client, only map[string][]i
 	})()
 	var failed error
 	cl.CommitOffsetsSync(cctx, m, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		if failed = kafkaclient.CommitError(resp, err); err != nil || resp == nil {
-			return
+		if err == nil && resp != nil {
+			s.committed(m, resp)
 		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				if p.ErrorCode == 0 {
-					s.offsets.told(t.Topic, p.Partition, m[t.Topic][p.Partition])
-				}
-			}
-		}
+		failed = kafkaclient.CommitError(resp, err)
 	})
 	s.commits.Add(int64(time.Since(begin)))
 	s.commitTimer.Store(time.Duration(s.commits.Load()).Milliseconds())
@@ -145,6 +140,24 @@ func (s *source) commit(ctx context.Context, cl *kgo.Client, only map[string][]i
 		return
 	}
 	s.cond.Set("commit", nil)
+}
+
+// committed forgets what the group has been told, and what is of a topic that
+// is not there any more: one of the same name begins anew.
+func (s *source) committed(m map[string]map[int32]kgo.EpochOffset, resp *kmsg.OffsetCommitResponse) {
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			switch p.ErrorCode {
+			case kerr.UnknownTopicID.Code, kerr.UnknownTopicOrPartition.Code:
+				p.ErrorCode = 0
+				fallthrough
+			case 0:
+				s.offsets.told(t.Topic, p.Partition, m[t.Topic][p.Partition])
+			}
+		}
+	}
 }
 
 // pin gives partitions that are to be read from their end (no offset is

@@ -177,11 +177,12 @@ func TestCommitIsRepeated(t *testing.T) {
 	t.Parallel()
 	c, addr := brokers(t, kfake.SeedTopics(1, "t"))
 	var mu sync.Mutex
-	failures := 0
+	failures, commits := 0, 0
 	c.ControlKey(int16(kmsg.OffsetCommit), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		mu.Lock()
 		defer mu.Unlock()
+		commits++
 		if failures == 2 {
 			return nil, nil, false
 		}
@@ -206,6 +207,12 @@ func TestCommitIsRepeated(t *testing.T) {
 	until(t, "the word on it", func() bool { return h.says("commit offsets of consumer group flume") })
 	until(t, "the commit", func() bool { return committed(t, addr, "flume", "t", 0) == 1 })
 	until(t, "good health", func() bool { return h.says("") })
+	time.Sleep(3 * pause)
+	mu.Lock()
+	defer mu.Unlock()
+	if commits != failures+1 {
+		t.Errorf("%d commits, of which %d failed", commits, failures)
+	}
 	if n := len(out.events()); n != 1 {
 		t.Errorf("%d events", n)
 	}

@@ -37,8 +37,8 @@ type source struct {
 	recs    []*kgo.Record // read, and not yet in the channels
 	again   time.Time     // when to repeat a commit that failed
 	sub     *kafkaclient.Subscription
-	failing map[partition]time.Time // what cannot be read, and when that was last seen
-	names   kafkaclient.Names       // of headers
+	failing map[partition]*failure // what cannot be read
+	names   kafkaclient.Names      // of headers
 	headers []event.KV
 	digits  [64]byte
 	topic   string // of the last record
@@ -55,6 +55,9 @@ type partition struct {
 	topic string
 	id    int32
 }
+
+// failure is why a partition cannot be read.
+type failure struct{ first, last time.Time }
 
 func (p partition) String() string { return fmt.Sprintf("%s-%d", p.topic, p.id) }
 
@@ -81,6 +84,9 @@ const (
 	// pause is taken after a poll that brought nothing but errors, and before
 	// a commit that failed is repeated.
 	pause = time.Second
+	// patience is how long a partition may have no leader, say, before it is
+	// worth a word.
+	patience = 3 * time.Second
 	// The time for committing offsets.
 	commitTime = 30 * time.Second
 )
@@ -99,7 +105,7 @@ func (s *source) Run(ctx context.Context, out component.Output) error {
 		return fmt.Errorf("make the Kafka client: %w", err)
 	}
 	adm = kadm.NewClient(cl)
-	s.offsets, s.failing = offsets{}, map[partition]time.Time{}
+	s.offsets, s.failing = offsets{}, map[partition]*failure{}
 	s.got, s.again = 0, time.Time{}
 	s.commits.Store(0)
 	defer func() {
@@ -193,8 +199,7 @@ func (s *source) poll(ctx context.Context, cl *kgo.Client, wait time.Duration) e
 			closed = true
 		case pctx.Err() != nil && errors.Is(err, pctx.Err()):
 		default:
-			failed = true
-			s.fail(partition{topic, id}, err)
+			failed = s.fail(partition{topic, id}, err, time.Now()) || failed
 		}
 	})
 	fs.EachRecord(func(r *kgo.Record) { s.recs = append(s.recs, r) })
@@ -210,13 +215,22 @@ func (s *source) poll(ctx context.Context, cl *kgo.Client, wait time.Duration) e
 	return nil
 }
 
-// fail notes why a partition, or (without a topic) the group, does not work.
-func (s *source) fail(p partition, err error) {
-	name := "partition " + p.String()
-	if p.topic == "" {
-		name = "group"
-	} else {
-		s.failing[p] = time.Now()
+// fail notes why a partition, or (without a topic) the group, does not work. It
+// answers false for what the client may yet get over by itself: a leader that
+// moves, a topic that not every broker knows.
+func (s *source) fail(p partition, err error, now time.Time) bool {
+	name := "group"
+	if p.topic != "" {
+		name = "partition " + p.String()
+		f := s.failing[p]
+		if f == nil {
+			f = &failure{first: now}
+			s.failing[p] = f
+		}
+		f.last = now
+		if kerr.IsRetriable(err) && now.Sub(f.first) < patience {
+			return false
+		}
 	}
 	if errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) {
 		s.sub.Doubt(p.topic)
@@ -225,6 +239,7 @@ func (s *source) fail(p partition, err error) {
 	if s.cond.Set(name, err) {
 		s.log.Error("reading from Kafka failed, trying on", "error", err)
 	}
+	return true
 }
 
 // recovered looks which of the failing partitions can be read again: a record
@@ -237,8 +252,8 @@ func (s *source) recovered(recs []*kgo.Record) {
 			}
 		}
 	}
-	for p, last := range s.failing {
-		if time.Since(last) > s.consumer.FetchWait()+30*time.Second {
+	for p, f := range s.failing {
+		if time.Since(f.last) > s.consumer.FetchWait()+30*time.Second {
 			s.works(p)
 		}
 	}
