@@ -28,7 +28,8 @@ import (
 // topicClient makes topics and writes records with franz-go.
 func topicClient(t *testing.T, addr string) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(4<<20), kgo.MetadataMinAge(100*time.Millisecond))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100*time.Millisecond),
+		kgo.UnknownTopicRetries(-1)) // a topic just made
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,9 +37,9 @@ func topicClient(t *testing.T, addr string) *kgo.Client {
 	return cl
 }
 
-func makeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, configs map[string]*string) {
+func makeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32) {
 	t.Helper()
-	resp, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, 1, configs, name)
+	resp, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, 1, nil, name)
 	if err = errors.Join(err, resp.Err); err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func TestKafkaSourceEvents(t *testing.T) {
 				if broker == "apache" && c.name == "list" {
 					name = "SmartCarInfo_SpoolSource" // whose start the test waits for
 				}
-				fs = append(fs, sourceFlow{name, append(props, "kafka.bootstrap.servers = "+addr, "kafka.consumer.auto.offset.reset = earliest", "batchDurationMillis = 200",
+				fs = append(fs, sourceFlow{name, append(props, "kafka.bootstrap.servers = "+addr, "kafka.consumer.auto.offset.reset = earliest", "backoffSleepIncrement = 10", "maxBackoffSleep = 50",
 					"kafka.consumer.group.id = "+agent+"-"+name+suffix)})
 			}
 		}
@@ -171,13 +172,12 @@ func TestKafkaSourceEvents(t *testing.T) {
 		}
 		return list
 	}
-	large := "10000000"
 	for _, addr := range brokers {
 		cl := topicClient(t, addr)
 		for _, topic := range []string{"plain", "second", "third", "avro"} {
-			makeTopic(t, cl, topic+suffix, 2, nil)
+			makeTopic(t, cl, topic+suffix, 2)
 		}
-		makeTopic(t, cl, "big"+suffix, 1, map[string]*string{"max.message.bytes": &large})
+		makeTopic(t, cl, "big"+suffix, 1)
 		var rs []*kgo.Record
 		for i, r := range []kgo.Record{
 			{Value: []byte("one"), Key: []byte("k"), Headers: hs("H", "1", "other", "x", "H", "2")},
@@ -212,7 +212,7 @@ func TestKafkaSourceEvents(t *testing.T) {
 			r.Topic, r.Timestamp = "avro"+suffix, at
 			rs = append(rs, &r)
 		}
-		for _, n := range []int{2 << 20, 1, 3 << 20} {
+		for _, n := range []int{200_000, 1, 300_000} {
 			rs = append(rs, &kgo.Record{Topic: "big" + suffix, Value: []byte(strings.Repeat("y", n)), Timestamp: at})
 		}
 		if err := cl.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
@@ -230,8 +230,13 @@ func TestKafkaSourceEvents(t *testing.T) {
 				s, out := site{dir: dir, conf: filepath.Join(dir, "agent.conf")}, filepath.Join(dir, "out")
 				flowsConf(t, s, out, memoryChannel, flows(name)...)
 				a := start(t, s)
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Logf("the end of %s's log:\n%s", name, tail(a.log(), 4000))
+					}
+				})
 				all := map[string][]string{}
-				eventually(t, time.Minute, name+" delivers every event", func() error {
+				eventually(t, 2*time.Minute, name+" delivers every event", func() error {
 					if !a.alive() {
 						t.Fatalf("the agent has ended:\n%s", tail(a.log(), 3000))
 					}
@@ -353,13 +358,13 @@ func TestKafkaSourceHandOver(t *testing.T) {
 	for broker, addr := range brokers {
 		cl := topicClient(t, addr)
 		topic := "handover-" + broker + suffix
-		makeTopic(t, cl, topic, 4, nil)
+		makeTopic(t, cl, topic, 4)
 		name := broker
 		if broker == "apache" {
 			name = "SmartCarInfo_SpoolSource"
 		}
 		flows = append(flows, sourceFlow{name, []string{"kafka.bootstrap.servers = " + addr, "kafka.topics = " + topic, "kafka.consumer.group.id = g" + suffix,
-			"kafka.consumer.auto.offset.reset = earliest", "batchDurationMillis = 200", "batchSize = 100"}})
+			"kafka.consumer.auto.offset.reset = earliest", "backoffSleepIncrement = 10", "maxBackoffSleep = 50", "batchSize = 100"}})
 		writers[name] = startWriter(t, cl, topic, 4, 1000)
 	}
 	turn := 0
@@ -376,7 +381,7 @@ func TestKafkaSourceHandOver(t *testing.T) {
 	var outs []string
 	reads := func(out string) {
 		t.Helper()
-		eventually(t, time.Minute, out+" gets events", func() error {
+		eventually(t, 2*time.Minute, out+" gets events", func() error {
 			for _, f := range flows {
 				if n := len(delivered(t, filepath.Join(out, f.name))); n < 500 {
 					return fmt.Errorf("%s: %d", f.name, n)
@@ -469,7 +474,7 @@ func rebalanceDrill(t *testing.T, broker, strategy string, static bool) {
 	cl := topicClient(t, addr)
 	topic := fmt.Sprintf("rebalance-%s-%d", strategy, time.Now().UnixNano())
 	const partitions = 8
-	makeTopic(t, cl, topic, partitions, nil)
+	makeTopic(t, cl, topic, partitions)
 
 	dir := t.TempDir()
 	var outs []string
@@ -644,13 +649,13 @@ func TestKafkaSourceFailures(t *testing.T) {
 				}
 				return rs[0].Record.Offset
 			}
-			makeTopic(t, cl, "here"+suffix, 2, nil)
+			makeTopic(t, cl, "here"+suffix, 2)
 			write("here", 0, "a")
 			write("here", 1, "b")
 			arrives("a", "b")
 			logs("topic later" + suffix + " does not exist")
 
-			makeTopic(t, cl, "later"+suffix, 1, nil)
+			makeTopic(t, cl, "later"+suffix, 1)
 			write("later", 0, "c")
 			arrives("a", "b", "c")
 
@@ -665,7 +670,7 @@ func TestKafkaSourceFailures(t *testing.T) {
 				}
 				return err
 			})
-			makeTopic(t, cl, "later"+suffix, 1, nil)
+			makeTopic(t, cl, "later"+suffix, 1)
 			cl.PurgeTopicsFromClient("later" + suffix)
 			write("later", 0, "d")
 			arrives("a", "b", "c", "d")
