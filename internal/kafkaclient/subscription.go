@@ -50,9 +50,8 @@ type Subscription struct {
 const (
 	lookTime  = 10 * time.Second // for a broker to answer
 	lookAgain = time.Second      // after a look that failed, or that found a topic missing
-	// patience is how long a topic may be missing, or a partition without a
-	// leader: a broker that starts, or makes the topic right now, may not know
-	// it yet.
+	// patience is how long a topic may be missing: a broker that starts, or
+	// makes the topic right now, may not know it yet.
 	patience = 3 * time.Second
 	// forgetAfter is how long a topic that matched must be gone before it is
 	// given up.
