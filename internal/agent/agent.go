@@ -25,9 +25,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	chanCtx, stopChannels := context.WithCancel(base)
 	sinkCtx, stopSinks := context.WithCancel(base)
+	workCtx, stopWork := context.WithCancel(sinkCtx) // sinks begin nothing new when it ends
 	srcCtx, stopSources := context.WithCancel(base)
 	defer stopChannels()
 	defer stopSinks()
+	defer stopWork()
 	defer stopSources()
 
 	var chans, sinks, sources sync.WaitGroup
@@ -57,14 +59,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		triedInTime := func() { late.Stop(); tried() }
 		sinks.Go(func() {
 			if n.member == nil {
-				n.run(sinkCtx, a, triedInTime)
+				n.run(sinkCtx, workCtx, a, triedInTime)
 			} else {
-				n.up(sinkCtx, a, triedInTime)
+				n.up(workCtx, a, triedInTime)
 			}
 		})
 	}
 	for _, g := range a.groups {
-		sinks.Go(func() { g.run(sinkCtx, a, sinksTried) })
+		sinks.Go(func() { g.run(sinkCtx, workCtx, a, sinksTried) })
 	}
 	sources.Go(func() {
 		select {
@@ -83,7 +85,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 
 	// A third of the time is for the sources, a third for the sinks to drain,
-	// and a third is kept for sinks to end a write that hangs.
+	// a sixth for them to end the write that is under way, which would be
+	// repeated otherwise, and a sixth is kept to give up one that hangs.
 	srcStopCtx, cancelSrc := context.WithDeadline(stopCtx, deadline.Add(-a.stopTime*2/3))
 	defer cancelSrc()
 	stopSources()
@@ -108,6 +111,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if !waitUntil(drainCtx, &sinks) {
 		a.log.Warn("the channels could not be drained in time", "agent", a.Name)
+		stopWork()
+		endCtx, cancelEnd := context.WithDeadline(stopCtx, deadline.Add(-a.stopTime/6))
+		defer cancelEnd()
+		waitUntil(endCtx, &sinks)
 		stopSinks()
 		if !waitUntil(stopCtx, &sinks) {
 			err = errors.Join(err, errors.New("stop sinks: some did not end in time"))

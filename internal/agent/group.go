@@ -101,11 +101,12 @@ func (m *member) drained() bool {
 	return m.node == nil || !m.node.channel.isUp() || m.node.channel.drained()
 }
 
-// run has the processor work until ctx ends or, once draining, until the
-// channels of all its sinks are empty. It begins when every sink has tried to
-// start, so that none is taken for failed that is only on its way; one that
-// does not come up holds it up for startPause at most.
-func (g *groupNode) run(ctx context.Context, a *Agent, tried <-chan struct{}) {
+// run has the processor work until work ends or, once draining, until the
+// channels of all its sinks are empty. ctx, of which work is a child, is that of
+// the processor's steps: one that is under way outlives work. The group begins
+// when every sink has tried to start, so that none is taken for failed that is
+// only on its way; one that does not come up holds it up for startPause at most.
+func (g *groupNode) run(ctx, work context.Context, a *Agent, tried <-chan struct{}) {
 	defer func() {
 		for _, m := range g.members {
 			if m.node != nil {
@@ -116,19 +117,19 @@ func (g *groupNode) run(ctx context.Context, a *Agent, tried <-chan struct{}) {
 	select {
 	case <-tried:
 	case <-g.drain:
-	case <-ctx.Done():
+	case <-work.Done():
 		return
 	}
 	var wake context.CancelFunc
-	g.takes, wake = untilDrained(ctx, g.drain)
+	g.takes, wake = untilDrained(work, g.drain)
 	defer wake()
 	g.times.started()
 	a.log.Info("sink group started", "sinkgroup", g.name, "processor", g.typ)
 	f := failures{id: g.id(), agent: a}
-	for ctx.Err() == nil {
+	for work.Err() == nil {
 		began := time.Now()
 		st, err := g.process(ctx)
-		if ctx.Err() != nil {
+		if work.Err() != nil {
 			return
 		}
 		g.showPenalties(a)
@@ -141,7 +142,7 @@ func (g *groupNode) run(ctx context.Context, a *Agent, tried <-chan struct{}) {
 			if !draining {
 				sleep(g.takes, g.untilDue(f.wait))
 			} else {
-				sleep(ctx, failPauseMin)
+				sleep(work, failPauseMin)
 			}
 		case st == component.Ready:
 			f.clear()
@@ -149,13 +150,13 @@ func (g *groupNode) run(ctx context.Context, a *Agent, tried <-chan struct{}) {
 		case st == component.Backoff && !draining:
 			f.backoff(g.takes)
 		case draining:
-			sleep(ctx, emptyPause)
+			sleep(work, emptyPause)
 		default:
 			if took := time.Since(began); took < emptyPause {
 				sleep(g.takes, emptyPause-took)
 			}
 		}
-		if g.takes.Err() != nil && g.drained(ctx) {
+		if g.takes.Err() != nil && g.drained(ctx, work) {
 			return
 		}
 	}
@@ -174,13 +175,15 @@ func (g *groupNode) process(ctx context.Context) (st component.Status, err error
 // drained says whether the channels are empty. At a stop every sink works on
 // what is left in its own channel: pauses and turns are for a life that goes
 // on.
-func (g *groupNode) drained(ctx context.Context) bool {
+func (g *groupNode) drained(ctx, work context.Context) bool {
 	empty := true
 	for _, m := range g.members {
 		if m.drained() {
 			continue
 		}
-		empty = false
+		if empty = false; work.Err() != nil {
+			break
+		}
 		// A failure is reported; the loop comes again until the stop's limit.
 		_, _ = m.Process(ctx)
 	}

@@ -98,22 +98,24 @@ func (n *sinkNode) up(ctx context.Context, a *Agent, started func()) bool {
 	return ok
 }
 
-// run moves events from the channel to a sink that is in no group until ctx
-// ends or, once draining, until the channel is empty.
-func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
+// run moves events from the channel to a sink that is in no group until work
+// ends or, once draining, until the channel is empty. ctx, of which work is a
+// child, is that of a write: one that is under way outlives work.
+func (n *sinkNode) run(ctx, work context.Context, a *Agent, started func()) {
 	defer n.ended()
-	if !n.up(ctx, a, started) {
+	if !n.up(work, a, started) {
 		return
 	}
-	takeCtx, wake := untilDrained(ctx, n.drain)
+	takeCtx, wake := untilDrained(work, n.drain)
 	defer wake()
 	f := failures{id: n.id(), sink: n.name, agent: a}
+	hold := func(err error) bool { return f.pause(work, err) }
 	taker := n.channel.ch.NewTaker()
-	for ctx.Err() == nil {
+	for work.Err() == nil {
 		began := time.Now()
-		st, err := n.step(ctx, takeCtx, taker, f.pause)
+		st, err := n.step(ctx, takeCtx, taker, hold)
 		if err != nil {
-			f.pause(ctx, err)
+			f.pause(work, err)
 		}
 		switch {
 		case st == component.Ready && err == nil:
@@ -123,7 +125,7 @@ func (n *sinkNode) run(ctx context.Context, a *Agent, started func()) {
 			if n.channel.drained() {
 				return
 			}
-			sleep(ctx, emptyPause)
+			sleep(work, emptyPause)
 		default:
 			if took := time.Since(began); took < emptyPause {
 				sleep(takeCtx, emptyPause-took)
@@ -157,7 +159,7 @@ func untilDrained(ctx context.Context, drain <-chan struct{}) (context.Context, 
 // there was none. ErrBackoff comes back as the error that it is. hold waits
 // before the failed part of a batch is offered again; without it such a batch
 // is rolled back whole.
-func (n *sinkNode) step(ctx, takeCtx context.Context, taker component.Taker, hold func(context.Context, error) bool) (component.Status, error) {
+func (n *sinkNode) step(ctx, takeCtx context.Context, taker component.Taker, hold func(error) bool) (component.Status, error) {
 	lease, err := taker.Take(takeCtx, n.batch)
 	if err != nil {
 		n.readFail.Add(1)
@@ -192,7 +194,7 @@ func (n *sinkNode) start(ctx context.Context, a *Agent) bool {
 }
 
 // deliver ends one lease, by commit or by rollback.
-func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, hold func(context.Context, error) bool) error {
+func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, hold func(error) bool) error {
 	evs := lease.Events()
 	count := len(evs)
 	if count < n.batch {
@@ -214,7 +216,7 @@ func (n *sinkNode) deliver(ctx context.Context, lease component.Lease, hold func
 		// a stop still rolls back: then all of it is repeated.
 		if hold != nil && settled > 0 {
 			evs = left
-			if hold(ctx, err) {
+			if hold(err) {
 				continue
 			}
 		}
