@@ -114,7 +114,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		stopWork()
 		endCtx, cancelEnd := context.WithDeadline(stopCtx, deadline.Add(-a.stopTime/6))
 		defer cancelEnd()
-		waitUntil(endCtx, &sinks)
+		if !waitUntil(endCtx, &sinks) {
+			a.log.Warn("a write did not end in time and is given up: its events stay in the channel, and may have arrived", "agent", a.Name)
+		}
 		stopSinks()
 		if !waitUntil(stopCtx, &sinks) {
 			err = errors.Join(err, errors.New("stop sinks: some did not end in time"))

@@ -54,6 +54,7 @@ type conn struct {
 	raw    net.Conn
 	conn   net.Conn
 	first  *firstBytes
+	peek   peeker
 	reader reader
 	codec  clientCodec
 	since  time.Time
@@ -82,6 +83,7 @@ func (set *settings) dial(ctx context.Context, addr string, b *buffers) (*conn, 
 	}
 	first := &firstBytes{Conn: raw}
 	c := &conn{set: set, addr: addr, raw: raw, first: first, since: time.Now()}
+	c.peek.watch(raw)
 	if c.conn, err = set.layers.client(dctx, first, host); err != nil {
 		raw.Close()
 		return nil, &dialError{c.explain(err)}
@@ -109,7 +111,9 @@ func (c *conn) append(ctx context.Context, evs []event.Event, single bool) error
 	if errors.Is(err, errAgain) {
 		status, err = c.call(evs, single)
 	}
-	c.spoilt = !done()
+	if c.spoilt = !done(); err != nil {
+		c.abort()
+	}
 	if cap(c.out) > maxKept {
 		c.out = nil
 	}
@@ -185,6 +189,23 @@ func (c *conn) close() {
 	c.raw.Close() // without TLS's goodbye, which may block
 }
 
+// abort has the operating system throw away what it has not sent yet of a call
+// that failed. It would arrive when a peer that hangs, or the network, is back,
+// long after the events were sent to somebody else.
+func (c *conn) abort() {
+	if tcp, ok := c.raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // an error means that it is closed
+	}
+}
+
+// stale says that a connection that nobody used for a while is of no use: it
+// is too old, or the peer has closed it, as one does that is started again. A
+// call on that would fail without need.
+func (c *conn) stale() bool {
+	ended, _ := c.peek.ended()
+	return ended || c.set.maxAge > 0 && time.Since(c.since) >= c.set.maxAge
+}
+
 // endpoint is one host and the connections to it.
 type endpoint struct {
 	set     *settings
@@ -205,22 +226,18 @@ var errClosed = errors.New("the client is closed")
 
 // get returns a connection that is free, or a new one.
 func (e *endpoint) get(ctx context.Context) (*conn, error) {
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
-		return nil, errClosed
-	}
-	var c *conn
-	if n := len(e.free); n > 0 {
-		c, e.free = e.free[n-1], e.free[:n-1]
-	}
-	e.mu.Unlock()
-	if c != nil && e.set.maxAge > 0 && time.Since(c.since) >= e.set.maxAge {
+	for {
+		c, err := e.idle()
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			break
+		}
+		if !c.stale() {
+			return c, nil
+		}
 		e.drop(c)
-		c = nil
-	}
-	if c != nil {
-		return c, nil
 	}
 	c, err := e.set.dial(ctx, e.name, &e.buffers)
 	if err != nil {
@@ -228,6 +245,22 @@ func (e *endpoint) get(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	e.set.created.Add(1)
+	return c, nil
+}
+
+// idle is a connection that is free, nil if there is none.
+func (e *endpoint) idle() (*conn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, errClosed
+	}
+	n := len(e.free)
+	if n == 0 {
+		return nil, nil
+	}
+	c := e.free[n-1]
+	e.free = e.free[:n-1]
 	return c, nil
 }
 

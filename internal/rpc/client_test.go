@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -346,5 +347,57 @@ func TestOrder(t *testing.T) {
 	o.failed(0, now)
 	if n := len(o.next(now)); n != 2 {
 		t.Errorf("%d hosts without back-off", n)
+	}
+}
+
+// A peer that was started again since the last batch costs no failure: its end
+// of the old connection is seen before a call is sent on it.
+func TestPeerStartedAgain(t *testing.T) {
+	for _, p := range []Protocol{Avro, ThriftCompact} {
+		out := componenttest.NewOutput()
+		_, running, addr := serve(t, p, out)
+		cl := newClient(t, p, addr)
+		for range 3 {
+			send(t, cl, batchOf(1, false))
+			running.Stop()
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, running, _ = serve(t, p, out, "port="+port)
+		}
+		send(t, cl, batchOf(1, false))
+		if n := len(out.Events()); n != 4 {
+			t.Errorf("%d events", n)
+		}
+	}
+}
+
+// A call that is given up does not arrive later.
+func TestGivenUpCallDoesNotArrive(t *testing.T) {
+	var small net.ListenConfig
+	small.Control = func(_, _ string, c syscall.RawConn) error {
+		var err error
+		cerr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
+		return errors.Join(cerr, err)
+	}
+	l, err := small.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	evs := batchOf(3000, true)
+	cl := impatient(newClient(t, Avro, l.Addr().String(), "batch-size=3000"), 500*time.Millisecond)
+	if err := cl.AppendBatch(t.Context(), evs); err == nil || !strings.Contains(err.Error(), "did not answer in time") {
+		t.Fatal(err)
+	}
+	c, err := l.Accept() // now the peer reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	call := newAvroClient().request(nil, evs, false)
+	if got, err := io.ReadAll(c); err == nil || len(got) >= len(call) {
+		t.Errorf("%d of %d bytes arrived, then %v", len(got), len(call), err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluice-data/sluice/component"
@@ -146,6 +147,7 @@ func (s *Server) serve(stop, emit context.Context, raw net.Conn, out component.O
 		return
 	}
 	c := session{s: s, stop: stop, emit: emit, raw: raw, out: out, events: newEvents(), meter: meter{budget: &s.budget}}
+	c.peek.watch(raw)
 	c.reader = reader{buffers: &s.buffers, deadline: c.extend}
 	c.frame = frame{pool: out.Pool(), meter: &c.meter, max: s.cfg.MaxRequest}
 	switch s.cfg.Protocol {
@@ -200,6 +202,7 @@ type session struct {
 	conn   net.Conn // with its layers
 	out    component.Output
 	codec  codec
+	peek   peeker
 	reader reader
 	frame  frame
 	meter  meter
@@ -281,6 +284,12 @@ func (c *session) call() error {
 		return &badCall{err}
 	}
 	c.called = true
+	// A client that has given the call up has sent its events again, to somebody
+	// else perhaps: this process hung, and finds an old call.
+	if _, reset := c.peek.ended(); reset {
+		b.Release()
+		return fmt.Errorf("the client does not wait for its answer any more: %w", syscall.ECONNRESET)
+	}
 	failed := false
 	if emit {
 		failed = c.put(b, single) != nil

@@ -621,3 +621,41 @@ func TestLimiter(t *testing.T) {
 		}
 	})
 }
+
+// A process that hung finds calls whose clients gave them up and sent their
+// events elsewhere. It does not take them.
+func TestCallThatWasGivenUp(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		out := componenttest.NewOutput()
+		s, _, _ := serve(t, Avro, out)
+		l := listen(t)
+		defer l.Close()
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if _, err := client.Write(newAvroClient().request(nil, batchOf(5, true), false)); err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			(&conn{raw: client}).abort()
+			client.Close()
+		} else if err := client.(*net.TCPConn).CloseWrite(); err != nil { // it still waits for its answer
+			t.Fatal(err)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.serve(t.Context(), t.Context(), c, out)
+		c.Close()
+		want := 5
+		if gone {
+			want = 0
+		}
+		if n := len(out.Events()); n != want {
+			t.Errorf("given up: %v: %d events, want %d", gone, n, want)
+		}
+	}
+}
