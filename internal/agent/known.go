@@ -26,9 +26,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		jdbc org.apache.flume.channel.jdbc.JdbcChannel`,
 	component.KindSink: `
 		hdfs org.apache.flume.sink.hdfs.HDFSEventSink
-		hbase org.apache.flume.sink.hbase.HBaseSink
-		hbase2 org.apache.flume.sink.hbase2.HBase2Sink
-		asynchbase org.apache.flume.sink.hbase.AsyncHBaseSink
 		hive org.apache.flume.sink.hive.HiveSink
 		http org.apache.flume.sink.http.HttpSink
 		irc org.apache.flume.sink.irc.IRCSink

@@ -42,10 +42,19 @@ type Regexp struct {
 }
 
 // Compile reads a pattern. An error is a *SyntaxError.
-func Compile(pattern string, flags Flags) (*Regexp, error) {
+func Compile(pattern string, flags Flags) (*Regexp, error) { return newRegexp(pattern, flags, false) }
+
+// CompileFull is Compile for a pattern that must match all of the input
+// whatever is asked: FindSubmatch is then Matcher.matches() with its groups.
+func CompileFull(pattern string, flags Flags) (*Regexp, error) { return newRegexp(pattern, flags, true) }
+
+func newRegexp(pattern string, flags Flags, full bool) (*Regexp, error) {
 	n, p, err := parse(pattern, flags)
 	if err != nil {
 		return nil, err
+	}
+	if full {
+		n = cat(assert(aBegin), n, assert(aEnd))
 	}
 	re := &Regexp{pattern: pattern, tree: n, groups: p.caps - 1, names: append([]string{""}, p.order...)}
 	re.find, err = newEngine(re, n, true)

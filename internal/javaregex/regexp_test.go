@@ -301,3 +301,30 @@ func TestTry(t *testing.T) {
 		}
 	}
 }
+
+// A pattern compiled by CompileFull gives the groups of Matcher.matches(), for
+// which the engine may have to take another path than for find().
+func TestCompileFull(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, input string
+		want           []int
+	}{
+		{`(.*)`, "abc", []int{0, 3, 0, 3}},
+		{`(a|ab)(c|bcd)?`, "abcd", []int{0, 4, 0, 1, 1, 4}},
+		{`(a+?)(a*?)`, "aaa", []int{0, 3, 0, 1, 1, 3}},
+		{`(a)|(b)c`, "bc", []int{0, 2, -1, -1, 0, 1}},
+		{`(a)(b)?`, "a", []int{0, 1, 0, 1, -1, -1}},
+		{`a`, "a\n", nil},
+		{`(?x)(a) # comment`, "a", []int{0, 1, 0, 1}},
+		{`(?=(a+))a\1`, "aa", nil},
+		{`(a)\1`, "aa", []int{0, 2, 0, 1}},
+	} {
+		re, err := CompileFull(tt.pattern, DotAll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := re.FindSubmatch([]byte(tt.input), nil); !slices.Equal(got, tt.want) {
+			t.Errorf("%s on %q: %v, want %v", tt.pattern, tt.input, got, tt.want)
+		}
+	}
+}

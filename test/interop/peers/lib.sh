@@ -10,7 +10,10 @@ PEERS_DATA=${PEERS_DATA:-${TMPDIR:-/tmp}/peers-$UID}
 PEERS_WAIT=${PEERS_WAIT:-120}
 JAVA=${JAVA_HOME:+$JAVA_HOME/bin/}java
 PEER=$(basename "$0" .sh)
-SPAWNED=()
+# What Hadoop, HBase and friends of their age need to run on Java 17.
+JAVA17_OPENS=() SPAWNED=()
+for p in java.lang java.lang.reflect java.io java.net java.nio java.util java.util.concurrent sun.nio.ch \
+         sun.security.util java.security; do JAVA17_OPENS+=(--add-opens "java.base/$p=ALL-UNNAMED"); done
 
 say()  { printf '%s: %s\n' "$PEER" "$*" >&2; }
 die()  { local rc=$1; shift; say "$*"; exit "$rc"; }
