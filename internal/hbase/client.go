@@ -99,6 +99,8 @@ func New(cfg Config) *Client {
 	return &Client{cfg: cfg, nonce: rand.Uint64() | 1, tables: map[string]regions{}, conns: map[connKey]*slot{}}
 }
 
+var errClientClosed = errors.New("the HBase client was closed")
+
 // Close ends all connections and waits for their goroutines. A Do under way
 // fails.
 func (c *Client) Close() { c.hangUp(true) }
@@ -134,7 +136,7 @@ func (c *Client) conn(ctx context.Context, addr, service string) (*conn, error) 
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return nil, errClosed
+		return nil, errClientClosed
 	}
 	s := c.conns[key]
 	if s == nil {
@@ -229,6 +231,8 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 		}
 		if ctx.Err() != nil {
 			b.failPending(ctx.Err())
+		} else if errors.Is(err, errClientClosed) {
+			b.failPending(err)
 		}
 		if len(b.pending) == 0 {
 			break

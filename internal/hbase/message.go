@@ -12,36 +12,52 @@ import (
 
 var errMessage = errors.New("malformed message")
 
-// fields calls f for each field of a message: v for numbers, b for bytes.
+// reader goes through the fields of a message: v of numbers, b of bytes.
+// Those of other types are passed over.
+type reader struct {
+	p   []byte
+	num protowire.Number
+	v   uint64
+	b   []byte
+	err error
+}
+
+func (r *reader) next() bool {
+	for len(r.p) > 0 && r.err == nil {
+		num, typ, n := protowire.ConsumeTag(r.p)
+		if n >= 0 {
+			r.p = r.p[n:]
+			r.num, r.v, r.b = num, 0, nil
+			switch typ {
+			case protowire.VarintType:
+				r.v, n = protowire.ConsumeVarint(r.p)
+			case protowire.BytesType:
+				r.b, n = protowire.ConsumeBytes(r.p)
+			default:
+				n = protowire.ConsumeFieldValue(num, typ, r.p)
+			}
+		}
+		if n < 0 {
+			r.err = errMessage
+			break
+		}
+		r.p = r.p[n:]
+		if typ == protowire.VarintType || typ == protowire.BytesType {
+			return true
+		}
+	}
+	return false
+}
+
+// fields calls f for each field of a message.
 func fields(p []byte, f func(num protowire.Number, v uint64, b []byte) error) error {
-	for len(p) > 0 {
-		num, typ, n := protowire.ConsumeTag(p)
-		if n < 0 {
-			return errMessage
-		}
-		p = p[n:]
-		var v uint64
-		var b []byte
-		switch typ {
-		case protowire.VarintType:
-			v, n = protowire.ConsumeVarint(p)
-		case protowire.BytesType:
-			b, n = protowire.ConsumeBytes(p)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, p)
-		}
-		if n < 0 {
-			return errMessage
-		}
-		p = p[n:]
-		if typ != protowire.VarintType && typ != protowire.BytesType {
-			continue
-		}
-		if err := f(num, v, b); err != nil {
+	r := reader{p: p}
+	for r.next() {
+		if err := f(r.num, r.v, r.b); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.err
 }
 
 func appendString(dst []byte, num protowire.Number, s string) []byte {
@@ -433,19 +449,20 @@ func (q *multi) parse(param []byte) error {
 func (q *multi) parseResult(run regionRun, p []byte) error {
 	index := uint64(0)
 	var failed *RemoteError
-	err := fields(p, func(num protowire.Number, v uint64, b []byte) error {
-		switch num {
+	f := reader{p: p}
+	for f.next() {
+		switch f.num {
 		case 1:
-			index = v
+			index = f.v
 		case 3:
-			e, err := parseException(b)
-			failed = e
-			return err
+			var err error
+			if failed, err = parseException(f.b); err != nil {
+				return err
+			}
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+	}
+	if f.err != nil {
+		return f.err
 	}
 	if index < uint64(run.from) || index >= uint64(run.to) {
 		return fmt.Errorf("%w: an answer for the mutations %d to %d names %d", errMessage, run.from, run.to-1, index)
