@@ -183,7 +183,7 @@ func (c *Client) forgetMeta(addr string) {
 }
 
 func (c *Client) askZooKeeper(ctx context.Context) (serverName, error) {
-	path := c.cfg.Parent + "/meta-region-server"
+	path := strings.TrimSuffix(c.cfg.Parent, "/") + "/meta-region-server"
 	data, err := zkGet(ctx, c.cfg.Quorum, path, c.cfg.ConnectTimeout)
 	if errors.Is(err, errNoNode) {
 		return serverName{}, fmt.Errorf("%w: %s: HBase is not up, or its zookeeper.znode.parent is not %s", err, path, c.cfg.Parent)

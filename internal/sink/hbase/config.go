@@ -4,6 +4,7 @@
 package hbase
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -139,12 +140,7 @@ func (c *config) client(env component.Env) (client.Config, error) {
 	if err != nil {
 		return client.Config{}, err
 	}
-	own := func(v, key string) string {
-		if v == "" {
-			v = site.Get(key)
-		}
-		return v
-	}
+	own := func(v, key string) string { return cmp.Or(v, site.Get(key)) }
 	// Where a value comes from the file, so does the blame.
 	wrong := func(key string, err error) error { return &component.KeyError{Key: key, Err: err} }
 
@@ -154,7 +150,7 @@ func (c *config) client(env component.Env) (client.Config, error) {
 	if v := site.Get("hbase.client.netty.tls.enabled"); strings.EqualFold(v, "true") {
 		return client.Config{}, wrong("hbaseSite", errors.New("hbase.client.netty.tls.enabled is true: TLS is not there"))
 	}
-	cfg := client.Config{Log: env.Log, Trouble: env.Health, User: c.user}
+	cfg := client.Config{Log: env.Log, Trouble: env.Health}
 	if c.async && c.timeout <= 0 {
 		env.Warn("timeout", "write 60000", "counts as 60000, as in Flume")
 		c.timeout = 60000
@@ -179,10 +175,7 @@ func (c *config) client(env component.Env) (client.Config, error) {
 		}
 	}
 
-	if cfg.User == "" {
-		cfg.User = os.Getenv("HADOOP_USER_NAME")
-	}
-	if cfg.User == "" {
+	if cfg.User = cmp.Or(c.user, os.Getenv("HADOOP_USER_NAME")); cfg.User == "" {
 		u, err := user.Current()
 		if err != nil {
 			return cfg, wrong("user", fmt.Errorf("find out who runs the process: %w", err))
@@ -196,10 +189,7 @@ func (c *config) client(env component.Env) (client.Config, error) {
 		cfg.Registry = client.ZooKeeperRegistry
 	case "RpcConnectionRegistry", "MasterRegistry":
 		cfg.Registry = client.RPCRegistry
-		servers := own(c.bootstrap, "hbase.client.bootstrap.servers")
-		if servers == "" {
-			servers = site.Get("hbase.masters")
-		}
+		servers := cmp.Or(own(c.bootstrap, "hbase.client.bootstrap.servers"), site.Get("hbase.masters"))
 		cfg.Bootstrap, err = hostPorts(servers, "16000")
 		if err == nil && len(cfg.Bootstrap) == 0 {
 			err = errors.New("required with this registry, but not set (masters or region servers as HOST:PORT)")
@@ -229,8 +219,8 @@ func (c *config) client(env component.Env) (client.Config, error) {
 	if err != nil {
 		return cfg, wrong("zookeeperQuorum", err)
 	}
-	cfg.Parent = strings.TrimSuffix(own(c.parent, "zookeeper.znode.parent"), "/")
-	if cfg.Parent != "" && cfg.Parent[0] != '/' {
+	cfg.Parent = cmp.Or(own(c.parent, "zookeeper.znode.parent"), "/hbase")
+	if cfg.Parent[0] != '/' {
 		return cfg, wrong("znodeParent", fmt.Errorf("%q does not begin with a slash", cfg.Parent))
 	}
 	return cfg, nil
