@@ -2,12 +2,12 @@
 # Apache Flume agent.
 #   flume.sh start DIR CONF [NAME]   NAME defaults to the first agent named in CONF; one DIR per agent, also its working directory
 #   FLUME_HEAP  heap (512m); FLUME_OPTS  more JVM options, e.g. -DJndiAllowedProtocols=tcp (a JMS source on ActiveMQ needs it)
-#   FLUME_JARS  which Flume: flume (1.11.0) or flume-1.9
+#   FLUME_JARS  which Flume: flume (1.11.0), flume-1.9, or flume-hbase (1.11.0 with its HBase 2 sink)
 #   FLUME_HTTP  port for the JSON metrics (none); FLUME_READY  log line (regex) to wait for
 USAGE='[CONF [NAME]]'
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PEER=${FLUME_JARS:-flume}
-JVM=(-Dlog4j2.configurationFile="$PEERS_SRC/flume/log4j2.properties" -Dlog4j.configuration="file:$PEERS_SRC/flume-1.9/log4j.properties" -Dlog4j.shutdownHookEnabled=false)
+JVM=("${JAVA17_OPENS[@]}" -Dlog4j2.configurationFile="$PEERS_SRC/flume/log4j2.properties" -Dlog4j.configuration="file:$PEERS_SRC/flume-1.9/log4j.properties" -Dlog4j.shutdownHookEnabled=false)
 
 # Ready: every source and sink is being started, and every source has reported its start. Some (netcat, syslog, custom ones)
 # never report: for those, ready once the log has been quiet for two seconds.
