@@ -4,7 +4,6 @@ package interop
 
 import (
 	"bufio"
-	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-data/sluice/internal/hbase"
 )
 
 // realHBase is an Apache HBase, and its own Java client.
@@ -136,8 +137,56 @@ func (h *realHBase) do(t *testing.T, words ...string) []string {
 // TestHBase: the HBase sink against Apache HBase.
 func TestHBase(t *testing.T) {
 	h := newHBase(t)
+	t.Run("client", func(t *testing.T) { hbaseClient(t, h) })
 	t.Run("as Flume", func(t *testing.T) { hbaseAsFlume(t, h) })
 	t.Run("through what happens to a table", func(t *testing.T) { hbaseTrouble(t, h) })
+}
+
+// hbaseClient: what the client takes for granted about a server.
+func hbaseClient(t *testing.T, h *realHBase) {
+	h.do(t, "create", "client", "f", "m")
+	cl := hbase.New(hbase.Config{Quorum: []string{h.zk}, User: "test", Timeout: 30 * time.Second})
+	defer cl.Close()
+	add := func(b *hbase.Batch, row, value string) {
+		t.Helper()
+		if err := b.Put([]byte(row)); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Add([]byte("f"), []byte("q"), []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := new(hbase.Batch)
+	for i := range 10 {
+		add(b, fmt.Sprint("row", i%5), fmt.Sprint("value ", i))
+		if err := b.Increment([]byte("count"), []byte("f"), []byte("n"), 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Done twice with the same nonces, as after a lost answer.
+	for range 2 {
+		if err := cl.Do(t.Context(), "client", b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{fmt.Sprintf("%x %x %x %016x", "count", "f", "n", 20)}
+	for i := range 5 {
+		want = append(want, fmt.Sprintf("%x %x %x %x", fmt.Sprint("row", i), "f", "q", fmt.Sprint("value ", i+5)))
+	}
+	sameLines(t, "cells after two times the same", h.do(t, "scan", "client"), want)
+
+	// One cell that is too large costs its neighbours nothing.
+	b.Reset()
+	add(b, "a", "1")
+	add(b, "b", strings.Repeat("x", 10<<20+1))
+	add(b, "z", "2")
+	err := cl.Do(t.Context(), "client", b)
+	if !hbase.IsPermanent(err) || b.Err(0) != nil || b.Err(1) != err || b.Err(2) != nil {
+		t.Errorf("%v; %v, %v, %v", err, b.Err(0), b.Err(1), b.Err(2))
+	}
+	if n := h.do(t, "count", "client"); n[0] != "8" {
+		t.Errorf("%s rows", n[0])
+	}
 }
 
 // hbaseAsFlume: Flume's hbase2 sink and Sluice's write the same events by the
@@ -421,5 +470,5 @@ a1.sinks.k.serializer.rowKey = {date:reversed}-{car_number}
 		t.Errorf("the missing table was named %d times", causes)
 	}
 	p.stop(t)
-	t.Logf("%d rows, %d cells", n*perFile, cmp.Or(len(got), 0))
+	t.Logf("%d rows, %d cells", n*perFile, len(got))
 }
