@@ -24,7 +24,7 @@ const notes = "- A batch counts as delivered when the region servers confirmed a
 	"- **At least once.** A put that is repeated with the same row key changes nothing; the serializer decides about row keys. An increment that is repeated counts twice, unless the repetition is within the same try of the sink.\n" +
 	"- A table or a column family that is missing, and a permission that is, are named once; the events wait, and go on when it is there.\n" +
 	"- An event that can never be stored (an empty row key, a cell larger than the server takes) fails alone and is told as such; see dead letters.\n" +
-	"- Splits and moves of regions and servers that are busy are waited for within `hbase.client.operation.timeout`, quietly for some two seconds.\n" +
+	"- Splits and moves of regions and servers that are busy are waited for within `hbase.client.operation.timeout` (`timeout` of asynchbase), quietly for some two seconds.\n" +
 	"- HBase 2 is spoken to directly; there is no Java client, whose version Flume's `hbase` and `hbase2` check. Kerberos and TLS are refused.\n" +
 	"- `hbase-site.xml` is looked for in `$HBASE_CONF_DIR`, `$HBASE_HOME/conf` and `/etc/hbase/conf`, and may be named by `hbaseSite`. What the agent file says wins."
 
