@@ -46,7 +46,9 @@ func Compile(pattern string, flags Flags) (*Regexp, error) { return newRegexp(pa
 
 // CompileFull is Compile for a pattern that must match all of the input
 // whatever is asked: FindSubmatch is then Matcher.matches() with its groups.
-func CompileFull(pattern string, flags Flags) (*Regexp, error) { return newRegexp(pattern, flags, true) }
+func CompileFull(pattern string, flags Flags) (*Regexp, error) {
+	return newRegexp(pattern, flags, true)
+}
 
 func newRegexp(pattern string, flags Flags, full bool) (*Regexp, error) {
 	n, p, err := parse(pattern, flags)
