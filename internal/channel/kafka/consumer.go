@@ -163,7 +163,11 @@ func (k *consumer) enqueue(fs kgo.Fetches) {
 		if p == nil || fp.Topic != c.topic {
 			return
 		}
-		p.end = max(p.end, fp.HighWatermark)
+		if end := fp.HighWatermark; !c.consumer.Committed() {
+			p.end = max(p.end, end)
+		} else if fp.LastStableOffset >= 0 { // what is behind it cannot be read yet
+			p.end = max(p.end, min(end, fp.LastStableOffset))
+		}
 		if err := k.add(p, fp.Records); err != nil {
 			bad = err
 		}

@@ -101,6 +101,52 @@ func TestNoBrokerAtStart(t *testing.T) {
 	}
 }
 
+// Without a broker a stop ends, whatever is open.
+func TestStopWithoutBroker(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.start()
+	topic := newTopic()
+	env, _, log := testEnv(t)
+	c := newTestChannel(t, env, s.addr, topic, "kafka.consumer.session.timeout.ms=500")
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, numbered(0, 4)...)
+	commit(t, took(t, c.NewTaker(), 1))
+	open, late := took(t, c.NewTaker(), 1), took(t, c.NewTaker(), 1)
+	s.stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	putting := make(chan error, 1)
+	go func() {
+		b := batch("x")
+		defer b.Release()
+		putting <- c.Put(ctx, b)
+	}()
+	stop(t, c)
+	commit(t, late)
+	if err := open.Rollback(); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-putting; err == nil {
+		t.Error("a put without a broker succeeded")
+	}
+	if log.count("leaving the consumer group failed") > 1 {
+		t.Error("said more than once that leaving the group failed")
+	}
+	s.start()
+	again := start(t, newTestChannel(t, env, s.addr, topic, "kafka.consumer.session.timeout.ms=500"))
+	d := drain(t, again, 0)
+	until(t, "what was not committed", func() bool { return slices.Contains(d.taken(), "000003") })
+	d.stop()
+	got := d.taken()
+	slices.Sort(got)
+	if want := numbered(1, 3); !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "x" }), want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // The broker goes while leases are open, for so long that the partition is lost. Commits are not refused, and made up for
 // when the broker is back; what leases hold, or have committed meanwhile, does not come again.
 func TestBrokerGoesAndComes(t *testing.T) {
