@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -301,5 +302,35 @@ func commit(t testing.TB, l component.Lease) {
 	t.Helper()
 	if err := l.Commit(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// BenchmarkChannel puts and takes batches of 1000 events. The broker is in this process; KAFKA_SERVERS names another.
+func BenchmarkChannel(b *testing.B) {
+	addr := os.Getenv("KAFKA_SERVERS")
+	if addr == "" {
+		addr = startBroker(b, nil)
+	}
+	c := start(b, newTestChannel(b, componenttest.QuietEnv(), addr, fmt.Sprint("bench-", time.Now().UnixNano())))
+	joined(b, c, 1)
+	evs := event.NewPool().NewBatch()
+	defer evs.Release()
+	for range 1000 {
+		evs.AppendEvent([]byte("20160101000000,P0001,2,0,F,N,10,D0812"), kvs("host", "h1"))
+	}
+	tk := c.NewTaker()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; i < b.N; i += evs.Len() {
+		if err := c.Put(b.Context(), evs); err != nil {
+			b.Fatal(err)
+		}
+		for n := 0; n < evs.Len(); {
+			l := took(b, tk, evs.Len())
+			n += len(l.Events())
+			if err := l.Commit(); err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
 }
