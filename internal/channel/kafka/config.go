@@ -74,6 +74,8 @@ func (c *config) Fields() []component.Field {
 			}
 			return "latest", nil
 		}).Describe("The old name of " + resetKey + ", which wins: true is earliest, false latest."),
+		component.Ignore("capacity", "a topic has no capacity in events, as in Flume: its retention is set on the brokers"),
+		component.Ignore("transactionCapacity", "batches have no limit but that of their sources and sinks, as in Flume"),
 		component.Ignore("zookeeperConnect", kafkaclient.ZookeeperReason),
 		component.Ignore("migrateZookeeperOffsets", kafkaclient.ZookeeperReason),
 	}, producer...), consumer...)
