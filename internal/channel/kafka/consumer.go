@@ -156,7 +156,6 @@ func (k *consumer) enqueue(fs kgo.Fetches) {
 	c := k.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.queue.len()
 	var bad error
 	fs.EachPartition(func(fp kgo.FetchTopicPartition) {
 		p := k.parts[fp.Partition]
@@ -174,9 +173,7 @@ func (k *consumer) enqueue(fs kgo.Fetches) {
 	})
 	if fs.NumRecords() > 0 {
 		c.cond.Set("records", bad)
-	}
-	if c.queue.len() > before {
-		signal(c.some)
+		signal(c.some) // if it is no event, a take waits for nothing more
 	}
 }
 
