@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/headers"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
@@ -75,7 +76,7 @@ func New(cfg Config) *Channel {
 		cfg.FS = vfs.OS{}
 	}
 	if cfg.FreeSpace == nil {
-		cfg.FreeSpace = freeSpace
+		cfg.FreeSpace = vfs.FreeSpace
 	}
 	if cfg.Env.Log == nil {
 		cfg.Env.Log = slog.New(slog.DiscardHandler)
@@ -113,7 +114,7 @@ type running struct {
 	open       []*lease
 	taken      spans // beyond the cursor; recovered
 	unrecorded spans // taken, and there was no space to write it down
-	keys       interner
+	names      headers.Names
 	hs         []event.KV
 	lastSeq    int64 // of the last checkpoint
 	lastLow    int64

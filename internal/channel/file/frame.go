@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/headers"
 	"github.com/sluice-data/sluice/internal/seglog"
 )
 
@@ -100,89 +101,28 @@ func seal(b []byte, typ frameType, count int, seq, event int64) {
 	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
 }
 
-// appendEvent encodes an event: the lengths of body and headers, the headers, the body. The length of a header's value is
-// one more than its bytes; 0 is Flume's null.
+// appendEvent encodes an event: the length of the body, the headers, the body.
 func appendEvent(b []byte, e *event.Event) []byte {
 	b = binary.AppendUvarint(b, uint64(len(e.Body)))
-	b = binary.AppendUvarint(b, uint64(len(e.Headers)))
-	for i := range e.Headers {
-		h := &e.Headers[i]
-		b = binary.AppendUvarint(b, uint64(len(h.Key)))
-		b = append(b, h.Key...)
-		if h.Value == nil {
-			b = append(b, 0)
-			continue
-		}
-		b = binary.AppendUvarint(b, uint64(len(h.Value))+1)
-		b = append(b, h.Value...)
-	}
-	return append(b, e.Body...)
+	return append(headers.Append(b, e.Headers), e.Body...)
 }
 
 var errEvent = errors.New("an event's lengths do not fit into its frame")
 
-// cut reads a length and as many bytes.
-func cut(b []byte) (p, rest []byte, err error) {
-	n, k := binary.Uvarint(b)
-	if k <= 0 || n > uint64(len(b)-k) {
-		return nil, nil, errEvent
-	}
-	end := k + int(n)
-	return b[k:end:end], b[end:], nil
-}
-
 // parseEvent decodes the event at the beginning of b, whose bytes body and header values stay in. Headers are appended to
 // hs. rest is what follows the event.
-func parseEvent(b []byte, keys *interner, hs []event.KV) (body []byte, _ []event.KV, rest []byte, err error) {
+func parseEvent(b []byte, names *headers.Names, hs []event.KV) (body []byte, _ []event.KV, rest []byte, err error) {
 	n, k := binary.Uvarint(b)
 	if k <= 0 || n > uint64(len(b)) {
 		return nil, hs, nil, errEvent
 	}
-	b = b[k:]
-	headers, k := binary.Uvarint(b)
-	if k <= 0 || headers > uint64(len(b)) {
-		return nil, hs, nil, errEvent
-	}
-	b = b[k:]
-	for range headers {
-		var key []byte
-		if key, b, err = cut(b); err != nil {
-			return nil, hs, nil, err
-		}
-		size, k := binary.Uvarint(b)
-		if k <= 0 || size > uint64(len(b)-k)+1 {
-			return nil, hs, nil, errEvent
-		}
-		b = b[k:]
-		var value []byte
-		if size > 0 {
-			value = b[: size-1 : size-1]
-			b = b[size-1:]
-		}
-		hs = append(hs, event.KV{Key: keys.get(key), Value: value})
+	if hs, b, err = headers.Parse(b[k:], names, hs); err != nil {
+		return nil, hs, nil, err
 	}
 	if n > uint64(len(b)) {
 		return nil, hs, nil, errEvent
 	}
 	return b[:n:n], hs, b[n:], nil
-}
-
-// interner keeps one string for each header name, because a name must outlive the block that it was read into.
-type interner struct{ m map[string]string }
-
-// maxInterned bounds what header names that never come again may hold.
-const maxInterned = 4096
-
-func (t *interner) get(b []byte) string {
-	if s, ok := t.m[string(b)]; ok {
-		return s
-	}
-	if t.m == nil || len(t.m) >= maxInterned {
-		t.m = make(map[string]string)
-	}
-	s := string(b)
-	t.m[s] = s
-	return s
 }
 
 // span is the events from the number from up to, and without, to.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-data/sluice/component/componenttest"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/headers"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs/memfs"
 )
@@ -60,13 +61,13 @@ func FuzzFrame(f *testing.F) {
 			}
 			return
 		}
-		var keys interner
+		var names headers.Names
 		var evs []event.Event
 		rest := b[frameHead:]
 		for range h.count {
 			var body []byte
 			var hs []event.KV
-			if body, hs, rest, err = parseEvent(rest, &keys, nil); err != nil {
+			if body, hs, rest, err = parseEvent(rest, &names, nil); err != nil {
 				return
 			}
 			evs = append(evs, event.Event{Body: body, Headers: hs})
@@ -76,7 +77,7 @@ func FuzzFrame(f *testing.F) {
 		for i := range evs {
 			var body []byte
 			var hs []event.KV
-			if body, hs, again, err = parseEvent(again, &keys, nil); err != nil || fmt.Sprintf("%q", event.Event{Body: body, Headers: hs}) != fmt.Sprintf("%q", evs[i]) {
+			if body, hs, again, err = parseEvent(again, &names, nil); err != nil || fmt.Sprintf("%q", event.Event{Body: body, Headers: hs}) != fmt.Sprintf("%q", evs[i]) {
 				t.Fatalf("event %d: %q %q, want %q (%v)", i, body, hs, evs[i], err)
 			}
 		}

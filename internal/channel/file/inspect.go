@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/headers"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
@@ -83,7 +84,7 @@ func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment
 	default:
 		out = Segment{Channel: fmt.Sprintf("%x", info.id), First: info.seq, Event: info.event, Before: info.prev, Low: info.low, ImportUnderWay: info.importing}
 	}
-	var keys interner
+	var names headers.Names
 	fr := &framing{seq: info.seq, event: info.event, gap: err != nil}
 	fr.accept = func(pos int64, h header, frame []byte) error {
 		out.Frames++
@@ -103,7 +104,7 @@ func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment
 		for range h.count {
 			var e event.Event
 			var err error
-			if e.Body, e.Headers, rest, err = parseEvent(rest, &keys, nil); err != nil {
+			if e.Body, e.Headers, rest, err = parseEvent(rest, &names, nil); err != nil {
 				return err
 			}
 			v.Events = append(v.Events, e)

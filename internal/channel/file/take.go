@@ -200,7 +200,7 @@ func (r *running) skipTaken() (bool, error) {
 
 // pass steps over one event of the cursor's frame without counting it.
 func (r *running) pass() error {
-	_, hs, rest, err := parseEvent(r.cur.frame[r.cur.off:], &r.keys, r.hs[:0])
+	_, hs, rest, err := parseEvent(r.cur.frame[r.cur.off:], &r.names, r.hs[:0])
 	if err != nil {
 		return r.undecodable(r.cur.seg, r.cur.pos, err)
 	}
@@ -328,7 +328,7 @@ func (r *running) decode(b *event.Batch, frame []byte, blk *event.Block, p piece
 	for range p.to - p.from {
 		var body []byte
 		var err error
-		if body, r.hs, rest, err = parseEvent(rest, &r.keys, r.hs[:0]); err != nil {
+		if body, r.hs, rest, err = parseEvent(rest, &r.names, r.hs[:0]); err != nil {
 			return 0, r.undecodable(p.seg, p.pos, err)
 		}
 		b.AppendView(event.Event{Body: body})

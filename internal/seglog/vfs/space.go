@@ -1,4 +1,4 @@
-package file
+package vfs
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace is what an unprivileged process may still write.
-func freeSpace(dir string) (int64, error) {
+// FreeSpace is what an unprivileged process may still write.
+func FreeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("ask for free space of %s: %w", dir, err)
