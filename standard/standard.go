@@ -4,6 +4,7 @@ package standard
 
 import (
 	_ "github.com/sluice-data/sluice/internal/channel/file"
+	_ "github.com/sluice-data/sluice/internal/channel/jdbc"
 	_ "github.com/sluice-data/sluice/internal/channel/kafka"
 	_ "github.com/sluice-data/sluice/internal/channel/memory"
 	_ "github.com/sluice-data/sluice/internal/channel/pseudotxnmemory"

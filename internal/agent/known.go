@@ -22,8 +22,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.source.twitter.TwitterSource
 		- org.apache.flume.source.avroLegacy.AvroLegacySource
 		- org.apache.flume.source.thriftLegacy.ThriftLegacySource`,
-	component.KindChannel: `
-		jdbc org.apache.flume.channel.jdbc.JdbcChannel`,
 	component.KindSink: `
 		hdfs org.apache.flume.sink.hdfs.HDFSEventSink
 		hive org.apache.flume.sink.hive.HiveSink

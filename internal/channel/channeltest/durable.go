@@ -172,7 +172,11 @@ func otherCapacity(t *testing.T, s Store, end func(Store, *testing.T)) {
 // history does what sources and sinks do, at random, ends the channel at random, and wants exactly what was put and not
 // committed, in order.
 func history(t *testing.T, fresh func(t *testing.T) Store, end func(Store, *testing.T)) {
-	for seed := range uint64(20) {
+	seeds := uint64(20)
+	if testing.Short() { // where a start takes long
+		seeds = 5
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			s := fresh(t)
 			rng := rand.New(rand.NewPCG(seed, 1))
