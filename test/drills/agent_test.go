@@ -17,20 +17,39 @@ import (
 	"time"
 )
 
-// TestFileChannelAgentKill9 kills the real binary: an agent with a netcat source, whose clients get an answer for each line
-// that is in the file channel, and an agent with a file_roll sink on the same channel, in turn. Every line that was
-// answered must be in the sink's files in the end, each client's in order, and none that was not sent.
+// TestFileChannelAgentKill9 kills agents with a file channel.
 func TestFileChannelAgentKill9(t *testing.T) {
+	agentKill9(t, `type = file
+checkpointDir = DIR/checkpoint
+dataDirs = DIR/data1, DIR/data2
+checkpointInterval = 1000
+maxFileSize = 65536
+minimumRequiredSpace = 1048576`, channelRounds(t))
+}
+
+// TestDatabaseChannelAgentKill9 kills agents with a database channel on SQLite.
+func TestDatabaseChannelAgentKill9(t *testing.T) {
+	agentKill9(t, `type = jdbc
+driver.url = jdbc:sqlite:DIR/c1.sqlite`, rounds(t))
+}
+
+// agentKill9 kills the real binary: an agent with a netcat source, whose clients get an answer for each line that is in the
+// channel, and an agent with a file_roll sink on the same channel, in turn. Every line that was answered must be in the
+// sink's files in the end, each client's in order, and none that was not sent.
+func agentKill9(t *testing.T, channel string, n int) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "sluice")
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/sluice").CombinedOutput(); err != nil {
 		t.Fatalf("build sluice: %v\n%s", err, out)
 	}
 	d := &agentDrill{t: t, binary: binary, dir: t.TempDir(), log: &strings.Builder{}}
+	for line := range strings.Lines(strings.ReplaceAll(channel, "DIR", d.dir)) {
+		d.channel += "a1.channels.c1." + line
+	}
 	if err := os.MkdirAll(filepath.Join(d.dir, "out"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	n, counted := channelRounds(t), 0
+	counted := 0
 	for tries := 0; counted < n; tries++ {
 		if tries > 3*n+5 {
 			t.Fatalf("only %d of %d rounds counted", counted, tries)
@@ -75,6 +94,7 @@ func TestFileChannelAgentKill9(t *testing.T) {
 type agentDrill struct {
 	t           *testing.T
 	binary, dir string
+	channel     string // its properties
 	log         *strings.Builder
 	kills       int
 	clients     int // so far: each round has new ones
@@ -88,14 +108,7 @@ func agentLine(client, n int) string { return fmt.Sprintf("%d:%d %s", client, n,
 func (d *agentDrill) start(conf string) (*exec.Cmd, *bufio.Reader) {
 	d.t.Helper()
 	path := filepath.Join(d.dir, "agent.conf")
-	text := fmt.Sprintf(`a1.channels = c1
-a1.channels.c1.type = file
-a1.channels.c1.checkpointDir = %[1]s/checkpoint
-a1.channels.c1.dataDirs = %[1]s/data1, %[1]s/data2
-a1.channels.c1.checkpointInterval = 1000
-a1.channels.c1.maxFileSize = 65536
-a1.channels.c1.minimumRequiredSpace = 1048576
-%[2]s`, d.dir, conf)
+	text := "a1.channels = c1\n" + d.channel + "\n" + conf
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		d.t.Fatal(err)
 	}
