@@ -67,10 +67,10 @@ spawn() { # spawn PIDFILE LOG COMMAND...: in its own session, log started afresh
   echo "$pid $(starttime "$pid")" >"$pidfile"
   SPAWNED+=("$pidfile")
 }
-halt() { # halt PIDFILE [SECONDS]: TERM, then KILL after SECONDS (default 30)
+halt() { # halt PIDFILE [SECONDS [SIGNAL]]: SIGNAL (default TERM), then KILL after SECONDS (default 30)
   local pid st i
   if alive "$1"; then
-    read -r pid st <"$1"; kill -TERM "$pid" 2>/dev/null || true
+    read -r pid st <"$1"; kill -"${3:-TERM}" "$pid" 2>/dev/null || true
     for ((i = 0; i < ${2:-30} * 10; i++)); do alive "$1" || break; sleep 0.1; done
     if alive "$1"; then say "pid $pid did not end in ${2:-30} s, killed"; kill -KILL "$pid" 2>/dev/null || true; sleep 0.2; fi
   fi
