@@ -27,6 +27,8 @@ type ledgerCmd struct {
 	Files           string   `help:"Directory of the file_roll sink." placeholder:"DIR" type:"path"`
 	Flow            []string `help:"Compare these flows only: status, topic, files." enum:"status,topic,files" default:"status,topic,files"`
 	AllowDuplicates bool     `help:"Count duplicates without failing: after a crash, delivery is at least once."`
+	Topology        int      `help:"The directory is that of a run of \"pilot --topology N\"; its flows are compared." placeholder:"N"`
+	Form            string   `help:"The form of topology 3 that ran." enum:",load-balance,replication,failover" default:"" placeholder:"FORM"`
 	JSON            string   `help:"Also write the result as JSON." name:"json" placeholder:"FILE" type:"path"`
 }
 
@@ -39,6 +41,17 @@ the consumer's files. Exit code 1 if an event is missing, doubled or altered.`
 
 // Run prints the ledger.
 func (c *ledgerCmd) Run(env *Env) error {
+	if c.Topology == 0 && c.Form != "" {
+		return usageError(errors.New("--form is of --topology 3"))
+	}
+	if c.Topology != 0 {
+		t := ledger.Topology{Number: c.Topology, Form: c.Form, Dir: c.Dir}
+		if err := t.Validate(); err != nil {
+			return usageError(err)
+		}
+		res, err := ledger.RunTopology(t, c.AllowDuplicates)
+		return c.settle(env, res, err)
+	}
 	l := ledger.LayoutOf(c.Dir)
 	o := ledger.Options{Manifest: or(c.Manifest, l.Manifest), AllowDuplicates: c.AllowDuplicates, Bootstrap: c.Bootstrap}
 	for _, f := range c.Flow {
@@ -62,6 +75,11 @@ func (c *ledgerCmd) Run(env *Env) error {
 		o.Bootstrap = addr
 	}
 	res, err := ledger.Run(env.Ctx, o)
+	return c.settle(env, res, err)
+}
+
+// settle prints a ledger and turns its verdict into the exit code.
+func (c *ledgerCmd) settle(env *Env, res *ledger.Result, err error) error {
 	if err != nil {
 		return err
 	}

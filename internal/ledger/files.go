@@ -52,21 +52,29 @@ func rolledFiles(dir string) ([]string, error) {
 	return paths, nil
 }
 
-// readRolled counts the lines of the file_roll sink's files.
-func readRolled(a *account, dir string) error {
+// sorter says whose a line of a sink's file is and what of it was written by
+// the simulator. It answers nil and why when it is nobody's.
+type sorter func(line []byte) (a *account, record []byte, why string)
+
+// all is the sorter of files that hold one flow, line for line.
+func (a *account) all(line []byte) (*account, []byte, string) { return a, line, "" }
+
+// readRolled counts the lines of a file_roll sink's files, which are a stream
+// of the accounts that sort names. What is nobody's counts in other.
+func readRolled(dir string, stream int, other *account, sort sorter) error {
 	paths, err := rolledFiles(dir)
 	if err != nil {
 		return err
 	}
 	for _, path := range paths {
-		if err := readLines(a, path); err != nil {
+		if err := readLines(path, stream, other, sort); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func readLines(a *account, path string) error {
+func readLines(path string, stream int, other *account, sort sorter) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open rolled file: %w", err)
@@ -80,14 +88,20 @@ func readLines(a *account, path string) error {
 		l, err := br.ReadSlice('\n')
 		if len(l) > 0 {
 			n++
+			line, whole := bytes.CutSuffix(l, []byte{'\n'})
+			a, record, why := sort(line)
 			switch {
 			case errors.Is(err, bufio.ErrBufferFull):
-				a.broken(where, "a line of more than %d bytes: %s", br.Size(), quote(l))
+				other.broken(where, "a line of more than %d bytes: %s", br.Size(), quote(l))
 				for errors.Is(err, bufio.ErrBufferFull) {
 					_, err = br.ReadSlice('\n')
 				}
+			case !whole && other.crashed && (a == nil || !a.knows(record)):
+				other.torn(where, line)
+			case a == nil:
+				other.broken(where, "%s: %s", why, quote(line))
 			default:
-				a.arrive(0, bytes.TrimSuffix(l, []byte{'\n'}), where)
+				a.arrive(stream, record, where)
 			}
 		}
 		if err == io.EOF {

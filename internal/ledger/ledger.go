@@ -49,7 +49,9 @@ func LayoutOf(dir string) Layout {
 type Flow struct {
 	Name    string `json:"name"`
 	Written int64  `json:"written"` // lines, garbage included
-	Garbage int64  `json:"garbage"` // lines of it
+	// Garbage is how many of them a filter is to drop; 0 without one on the
+	// way: then all are expected.
+	Garbage int64 `json:"garbage"`
 	// GarbageArrived are garbage lines that no filter dropped.
 	GarbageArrived int64 `json:"garbage_arrived"`
 	Expected       int64 `json:"expected"`
@@ -63,7 +65,10 @@ type Flow struct {
 	// Unconfirmed are records that a killed simulator announced and may not
 	// have written; they are expected only if they arrived.
 	Unconfirmed int64 `json:"unconfirmed,omitempty"`
-	// Notes are the first offending lines.
+	// Torn are last lines that a killed process left unfinished; they do not
+	// count as arrived, and what they began was written again.
+	Torn int64 `json:"torn,omitempty"`
+	// Notes are the first offending lines, and where duplicates came from.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -100,25 +105,13 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, errors.New("no flow to compare: give an agent log, a topic or a directory of files")
 	}
 	res := &Result{AllowDuplicates: o.AllowDuplicates, Balanced: true}
-	add := func(a *account, err error) error {
-		if err != nil {
-			return fmt.Errorf("%s: %w", a.flow.Name, err)
-		}
-		f, err := a.close()
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.Name, err)
-		}
-		res.Flows = append(res.Flows, f)
-		res.Balanced = res.Balanced && f.Balanced(o.AllowDuplicates)
-		return nil
-	}
 	if len(o.LoggerLogs) > 0 {
 		e, err := loadExpected(o.Manifest, m, sim.StatusKind)
 		if err != nil {
 			return nil, err
 		}
 		a := newAccount(StatusFlow, e)
-		if err := add(a, readLoggerLog(a, o.LoggerLogs)); err != nil {
+		if err := res.add(a, readLoggerLog(a, o.LoggerLogs)); err != nil {
 			return nil, err
 		}
 	}
@@ -131,17 +124,32 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	if o.Topic != "" {
 		a := newAccount(TopicFlow, e)
-		if err := add(a, readTopic(ctx, a, o.Bootstrap, o.Topic)); err != nil {
+		if err := res.add(a, readTopic(ctx, a, o.Bootstrap, o.Topic)); err != nil {
 			return nil, err
 		}
 	}
 	if o.Files != "" {
 		a := newAccount(FilesFlow, e)
-		if err := add(a, readRolled(a, o.Files)); err != nil {
+		a.crashed = o.AllowDuplicates
+		if err := res.add(a, readRolled(o.Files, 0, a, a.all)); err != nil {
 			return nil, err
 		}
 	}
 	return res, nil
+}
+
+// add closes an account that was filled, if err is nil.
+func (r *Result) add(a *account, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.flow.Name, err)
+	}
+	f, err := a.close()
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	r.Flows = append(r.Flows, f)
+	r.Balanced = r.Balanced && f.Balanced(r.AllowDuplicates)
+	return nil
 }
 
 // Print writes the table, the first offending lines and the verdict.
@@ -168,6 +176,9 @@ func (r *Result) Print(w io.Writer) error {
 		for _, n := range f.Notes {
 			fmt.Fprintf(w, "  %s: %s\n", f.Name, n)
 		}
+		if f.Torn > 0 {
+			fmt.Fprintf(w, "  %s: %d lines at the ends of files were torn by a kill; what they began was written again\n", f.Name, f.Torn)
+		}
 		if f.Unconfirmed > 0 {
 			fmt.Fprintf(w, "  %s: the simulator was killed; %d announced records may never have been written and did not arrive\n", f.Name, f.Unconfirmed)
 		}
@@ -189,7 +200,7 @@ func (r *Result) verdict() string {
 	case !ordered:
 		return "The ledger balances, but the order was not kept."
 	case doubled > 0:
-		return "The ledger balances: nothing lost or altered. Duplicates came from a restart (at least once)."
+		return "The ledger balances: nothing lost or altered. Duplicates came from a restart, or a batch that was sent again (at least once)."
 	}
 	return "The ledger balances: every event arrived once, unaltered, in order."
 }

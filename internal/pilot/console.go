@@ -47,7 +47,7 @@ func (c *console) clear() {
 	}
 }
 
-func (c *console) progress(elapsed time.Duration, phase string, s State) {
+func (c *console) progress(elapsed time.Duration, phase, simulated, counts string) {
 	if phase != phaseRunning && phase != phaseDraining {
 		return
 	}
@@ -57,9 +57,7 @@ func (c *console) progress(elapsed time.Duration, phase string, s State) {
 		return
 	}
 	c.last = time.Now()
-	line := fmt.Sprintf("%4.0fs %s  clock %s  status %s of %s logged  driver %s written, %s in the topic, %s in files  dropped %s  lag %s",
-		elapsed.Seconds(), phase, clock(s.Clock), group(s.Status.Delivered), group(s.Sim.Status.Records), group(s.Sim.Driver.Records), group(s.Topic.End),
-		group(s.Consumer.Delivered), group(s.Status.Dropped+s.Driver.Dropped), group(s.Topic.Lag))
+	line := fmt.Sprintf("%4.0fs %s  clock %s  %s", elapsed.Seconds(), phase, clock(simulated), counts)
 	if !c.tty {
 		fmt.Fprintln(c.w, line)
 		return

@@ -34,9 +34,10 @@ func sampleState() *State {
 	s.Driver = FlowState{Received: 124_342, Rate: 3030, Dropped: 1342, ChannelSize: 1200, Capacity: 100_000, Delivered: 121_800, OutRate: 3000}
 	s.Topic.End, s.Topic.Lag, s.Topic.Rate, s.Topic.Known = 121_800, 640, 3000, true
 	s.Consumer = FlowState{Received: 121_160, Rate: 2990, Capacity: 100_000, Delivered: 121_160, OutRate: 2990}
+	s.Series = []Series{{"status → log", blue, 1980}, {"drivers → topic", orange, 3000}, {"topic → files", green, 2990}}
 	for i := range 160 {
 		f := float64(i)
-		s.History = append(s.History, Point{int64(i) * 500, 1000 + 900*math.Sin(f/20), 3000 + 150*math.Sin(f/5), 2900 + 300*math.Cos(f/7)})
+		s.History = append(s.History, Point{int64(i) * 500, []float64{1000 + 900*math.Sin(f/20), 3000 + 150*math.Sin(f/5), 2900 + 300*math.Cos(f/7)}})
 	}
 	return s
 }

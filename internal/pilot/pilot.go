@@ -1,7 +1,8 @@
 // Package pilot runs the smart-car collection pipeline as processes of one
 // executable: simulator, the handbook's agent with its two flows, broker and a
-// consumer agent. It shows them on a live page, keeps them up, drains them at
-// the end and has the ledger compare what arrived with what was written.
+// consumer agent; or the simulator's data through one of the four topologies of
+// examples. It shows them on a live page, keeps them up, drains them at the end
+// and has the ledger compare what arrived with what was written.
 package pilot
 
 import (
@@ -16,12 +17,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/sluice-data/sluice/internal/ledger"
 	"github.com/sluice-data/sluice/internal/sim"
@@ -55,7 +52,14 @@ type Options struct {
 	// MaxData ends the run in order when its directory has grown to this many
 	// bytes.
 	MaxData int64
-	Stdout  io.Writer
+	// Topology is that of examples to run, 1 to 4, in place of the handbook's
+	// pipeline; 0 for that. Form is the form of topology 3.
+	Topology int
+	Form     string
+	// Kill has the pilot kill the agent that others fail over from, and start
+	// it again.
+	Kill   bool
+	Stdout io.Writer
 	// TTY says that Stdout is a terminal, on which the progress line is
 	// redrawn in place.
 	TTY bool
@@ -70,6 +74,11 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("for is %v: give a duration, or leave it out to run until Ctrl-C", o.For)
 	case o.For > 0 && o.For.Seconds()*o.Speed < 1:
 		return fmt.Errorf("%v at speed %v is less than a simulated second: nothing would happen", o.For, o.Speed)
+	}
+	if o.Topology != 0 {
+		if err := o.validateTopology(); err != nil {
+			return err
+		}
 	}
 	return o.simConfig().Validate()
 }
@@ -97,20 +106,36 @@ const (
 	sizeCheckEvery = 5 * time.Second
 )
 
+// pipeline is what a run consists of: the handbook's pipeline, or a topology.
+type pipeline interface {
+	// prepare makes what is needed below the run's directory and plans the
+	// children.
+	prepare() error
+	// children are the processes, in the order in which they are stopped.
+	children() []*child
+	// simulators are those of them that end by themselves.
+	simulators() []*child
+	// startUp starts the children, each when what it needs serves.
+	startUp(ctx context.Context) error
+	// tick is called several times a second while the simulators write.
+	tick(running time.Duration)
+	// collect takes a sample of all numbers.
+	collect(ctx context.Context) State
+	progress(s State) string
+	// account drains, stops the agents and has the ledger drawn up.
+	account(ctx context.Context) error
+	close()
+}
+
 // pilot is a run.
 type pilot struct {
 	Options
-	layout ledger.Layout
-	began  time.Time
-	broker string // its address, once it is known; under mu
-	early  int    // restarts before the simulator ran
-	page   *page
-	col    *collector
-	con    *console
+	pipe  pipeline
+	began time.Time
+	page  *page
+	con   *console
 	// temporary says that the directory is the run's own.
 	temporary bool
-
-	brokerProc, agentProc, consumerProc, simProc *child
 
 	mu      sync.Mutex
 	phase   string
@@ -136,7 +161,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() {
 		// Whatever happened, nothing is left running.
 		p.stopAll()
-		p.col.close()
+		p.pipe.close()
 		phase, message := phaseDone, ""
 		if err != nil {
 			phase, message = phaseFailed, err.Error()
@@ -150,10 +175,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 
-	p.col = newCollector(p.layout, p.agentProc, p.consumerProc)
 	stop := p.watch()
 	defer stop()
-	if err := p.startUp(ctx); err != nil {
+	if err := p.pipe.startUp(ctx); err != nil {
 		if ctx.Err() != nil {
 			return errors.New("interrupted before the simulator ran; there is nothing to account for")
 		}
@@ -163,7 +187,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	// From here on the end is orderly, whatever ctx says.
-	return p.account(context.WithoutCancel(ctx))
+	return p.pipe.account(context.WithoutCancel(ctx))
 }
 
 // removeAll removes the temporary directory.
@@ -192,24 +216,19 @@ func (p *pilot) prepare() error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the run's directory: %w", err)
 	}
-	p.layout = ledger.LayoutOf(p.Dir)
-	// The driver log's directory must be there before tail -F watches it.
-	for _, d := range []string{p.layout.Conf, p.layout.Logs, p.layout.Broker, p.layout.Files, p.layout.Spool, filepath.Join(p.layout.Working, sim.DriverDir)} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return fmt.Errorf("make the run's directory: %w", err)
-		}
+	if p.Topology != 0 {
+		p.pipe = newTopology(p)
+	} else {
+		p.pipe = newSmartCar(p)
 	}
-	// So must the log itself: GNU tail 9.1, when it began without the file,
-	// loses it at the first rename.
-	if err := os.WriteFile(filepath.Join(p.layout.Working, sim.DriverDir, sim.DriverLogName), nil, 0o644); err != nil {
-		return fmt.Errorf("make the driver log: %w", err)
+	if err := p.pipe.prepare(); err != nil {
+		return err
 	}
 	listener, err := p.listen()
 	if err != nil {
 		return err
 	}
 	p.page = newPage(listener)
-	p.plan()
 	p.con.say("Page:   %s", p.page.url)
 	if p.temporary && !p.Keep {
 		p.con.say("Data:   %s (removed when the ledger balances; --keep or --dir keep them)", p.Dir)
@@ -219,18 +238,17 @@ func (p *pilot) prepare() error {
 	return nil
 }
 
-// plan describes the children.
-func (p *pilot) plan() {
-	mk := func(name string) *child {
-		return &child{name: name, exe: p.Exe, log: filepath.Join(p.layout.Logs, name+".log"), tell: p.tell}
-	}
-	p.brokerProc = mk("broker")
-	p.brokerProc.announces = regexp.MustCompile(`listening on (\S+:\d+)`)
-	p.brokerProc.args = func(n int) []string {
-		// MaxData bounds the run as a whole.
-		return []string{"broker", "--listen", p.brokerListen(n), "--data", p.layout.Broker, "--max-disk", "none"}
-	}
-	agent := func(name string, files ...string) *child {
+// newChild is a process of the run that has its output in a directory.
+func (p *pilot) newChild(name, logs string) *child {
+	return &child{name: name, exe: p.Exe, log: filepath.Join(logs, name+".log"), tell: p.tell, grace: agentGrace}
+}
+
+// newAgent is an agent with its files and, from opts, what it is told beside
+// them at each start.
+func (p *pilot) newAgent(name, logs string, opts func() []string, files ...string) *child {
+	c := p.newChild(name, logs)
+	c.announces = metricsAddress
+	c.args = func(int) []string {
 		args := []string{"agent", "-n", name}
 		for _, f := range files {
 			args = append(args, "-f", f)
@@ -239,37 +257,46 @@ func (p *pilot) plan() {
 		// moment ago might now be another run's agent, which would answer too.
 		// The position in the drivers' log is this run's, too.
 		args = append(args, "-Duser.home="+p.Dir, "-Dflume.monitoring.type=http", "-Dflume.monitoring.host=127.0.0.1", "-Dflume.monitoring.port=0")
-		c := mk(name)
-		c.announces = regexp.MustCompile(`metrics="?(http://[^\s"]+)`)
-		c.args = func(int) []string { return args }
-		return c
+		if opts != nil {
+			args = append(args, opts()...)
+		}
+		return args
 	}
-	conf := confPaths(p.layout)
-	p.agentProc = agent(agentName, conf.agent, conf.audit)
-	p.agentProc.out = p.layout.AgentLog
-	p.agentProc.log = filepath.Join(p.layout.Logs, agentName+"-messages.log")
-	p.consumerProc = agent(consumerName, conf.consumer)
+	return c
+}
 
-	p.simProc = mk("simulator")
-	p.simProc.finite = true
-	p.simProc.args = func(n int) []string {
-		c := p.simConfig()
-		args := []string{"sim", "--dir", p.layout.Working, "--spool", p.layout.Spool, "--start", c.Start,
+// metricsAddress finds where an agent says that its numbers are.
+var metricsAddress = regexp.MustCompile(`metrics="?(http://[^\s"]+)`)
+
+// newSimulator is a simulator that writes into dir; first are flags of its
+// first start alone.
+func (p *pilot) newSimulator(name, logs, dir, spool string, c sim.Config, first ...string) *child {
+	proc := p.newChild(name, logs)
+	proc.finite, proc.grace = true, simGrace
+	proc.args = func(n int) []string {
+		args := []string{"sim", "--dir", dir, "--start", c.Start,
 			"--speed", strconv.FormatFloat(p.Speed, 'g', -1, 64), "--days", strconv.Itoa(c.Days), "--cars", strconv.Itoa(c.Cars),
 			"--seed", strconv.FormatUint(c.Seed, 10), "--garbage", strconv.FormatFloat(c.Garbage, 'g', -1, 64),
 			"--record-bytes", strconv.Itoa(c.RecordBytes), "--rotate-bytes", strconv.FormatInt(c.RotateBytes, 10),
 			"--burst-every", strconv.Itoa(c.BurstEvery) + "s"}
+		if spool != "" {
+			args = append(args, "--spool", spool)
+		}
+		if !c.Status {
+			args = append(args, "--no-status")
+		}
 		if p.For > 0 {
 			// By the simulated clock, not the real one: a slow machine takes
 			// longer and writes the same bytes.
-			end := clockStart(p.For, p.Speed) + int64(p.Days)*86400 + int64(p.For.Seconds()*p.Speed)
+			end := clockStart(p.For, p.Speed) + int64(c.Days)*86400 + int64(p.For.Seconds()*p.Speed)
 			args = append(args, "--until", sim.FormatStamp(end))
 		}
 		if n == 0 {
-			return append(args, "--hold")
+			return append(args, first...)
 		}
 		return append(args, "--resume")
 	}
+	return proc
 }
 
 // clockStart puts a simulated midnight into the middle of the run, so that a
@@ -292,125 +319,6 @@ func clockStart(run time.Duration, speed float64) int64 {
 	return midnight - half
 }
 
-// brokerListen is where the broker's n-th start listens: first where it was
-// asked to; on a free port when that one is busy; and for good on the one that
-// it came up on, which the agents' files name.
-func (p *pilot) brokerListen(n int) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.broker != "" {
-		return p.broker
-	}
-	if n == 0 {
-		l, err := net.Listen("tcp", p.Broker)
-		if err == nil {
-			err = l.Close()
-		}
-		if err == nil {
-			return p.Broker
-		}
-	}
-	host, _, err := net.SplitHostPort(p.Broker)
-	if err != nil {
-		return p.Broker // which the broker will refuse, saying why
-	}
-	return net.JoinHostPort(host, "0")
-}
-
-func (p *pilot) children() []*child {
-	return []*child{p.simProc, p.agentProc, p.consumerProc, p.brokerProc}
-}
-
-// startUp starts broker, agents and simulator in this order, each when what it
-// needs serves.
-func (p *pilot) startUp(ctx context.Context) error {
-	if err := p.startBroker(ctx); err != nil {
-		return err
-	}
-	p.agentProc.start()
-	p.consumerProc.start()
-	for _, a := range []struct {
-		proc    *child
-		sources []string
-	}{{p.agentProc, []string{spoolSource, tailSource}}, {p.consumerProc, []string{topicSource}}} {
-		err := p.await(ctx, a.proc.name+" to serve", a.proc, func(ctx context.Context) error {
-			m, err := p.col.metrics(ctx, a.proc)
-			if err != nil {
-				return err
-			}
-			for _, s := range a.sources {
-				if !m.started(s) {
-					return fmt.Errorf("source %s has not started", s)
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-
-	held, release, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("make the simulator's pipe: %w", err)
-	}
-	p.simProc.stdin = held
-	p.simProc.start()
-	// tail -F begins with the last ten lines of what it finds. The simulator
-	// writes its headings, which are garbage, and waits: once the source has
-	// read one of them, tail is following and no record can be missed.
-	err = p.await(ctx, tailSource+" to follow the driver log", p.simProc, func(ctx context.Context) error {
-		m, err := p.col.metrics(ctx, p.agentProc)
-		if err != nil {
-			return err
-		}
-		if n, ok := m.num("SOURCE."+tailSource, "EventReceivedCount"); !ok || n == 0 {
-			return errors.New("it has read nothing yet")
-		}
-		return nil
-	})
-	if err == nil {
-		_, err = release.WriteString("go\n")
-	}
-	err = errors.Join(err, release.Close(), held.Close())
-	if err != nil {
-		return fmt.Errorf("start the simulator: %w", err)
-	}
-	// Who died before there was anything to lose has doubled nothing.
-	p.early = p.allRestarts()
-	p.setPhase(phaseRunning, "")
-	return nil
-}
-
-// startBroker starts the broker and, once its address is known, writes the
-// agents' files, makes the topic and begins to watch.
-func (p *pilot) startBroker(ctx context.Context) error {
-	p.brokerProc.start()
-	if err := p.await(ctx, "the broker to listen", p.brokerProc, func(context.Context) error {
-		addr, err := p.brokerProc.announced()
-		if err != nil {
-			return err
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.broker = addr
-		return nil
-	}); err != nil {
-		return err
-	}
-	if _, want, err := net.SplitHostPort(p.Broker); err == nil && want != "0" && !strings.HasSuffix(p.broker, ":"+want) {
-		p.tell("Port %s for the broker is busy; taking %s instead.", want, p.broker)
-	}
-	p.con.say("Broker: %s, topic %s", p.broker, p.layout.Topic)
-	if err := writeConf(p.layout, p.broker); err != nil {
-		return err
-	}
-	if err := p.col.setBroker(p.broker); err != nil {
-		return err
-	}
-	return p.await(ctx, "the broker to make the topic", p.brokerProc, p.createTopic)
-}
-
 // await repeats ask until it succeeds, and marks the child as serving.
 func (p *pilot) await(ctx context.Context, what string, c *child, ask func(context.Context) error) error {
 	p.setPhase(phaseStarting, "waiting for "+what)
@@ -431,19 +339,6 @@ func (p *pilot) await(ctx context.Context, what string, c *child, ask func(conte
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// createTopic makes the handbook's topic: one partition, and no retention,
-// which must not bite during a run.
-func (p *pilot) createTopic(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	never := kadm.StringPtr("-1")
-	_, err := p.col.kafka.Load().admin.CreateTopic(ctx, 1, 1, map[string]*string{"retention.ms": never, "retention.bytes": never}, p.layout.Topic)
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
-	}
-	return err
 }
 
 // watch collects and publishes the state until the returned function is
@@ -469,19 +364,18 @@ func (p *pilot) watch() (stop func()) {
 
 // sample takes one sample, publishes it and moves the progress line.
 func (p *pilot) sample(ctx context.Context) {
-	s := p.col.collect(ctx)
+	s := p.pipe.collect(ctx)
 	if ctx.Err() != nil {
 		return
-	}
-	for i, c := range []*child{p.agentProc, p.consumerProc, p.brokerProc, p.simProc} {
-		if p.col.answered[i] {
-			c.serving()
-		}
 	}
 	p.mu.Lock()
 	p.newest = s
 	if p.phase != phaseStarting {
-		p.history = append(p.history, Point{time.Since(p.began).Milliseconds(), s.Status.OutRate, s.Topic.Rate, s.Consumer.OutRate})
+		point := Point{ElapsedMS: time.Since(p.began).Milliseconds()}
+		for _, sr := range s.Series {
+			point.Rates = append(point.Rates, sr.Rate)
+		}
+		p.history = append(p.history, point)
 		if len(p.history) > maxHistory {
 			p.history = p.history[1:]
 		}
@@ -491,7 +385,7 @@ func (p *pilot) sample(ctx context.Context) {
 	if err := p.publish(); err != nil {
 		p.con.say("%v", err)
 	}
-	p.con.progress(time.Since(p.began), phase, s)
+	p.con.progress(time.Since(p.began), phase, s.Clock, p.pipe.progress(s))
 }
 
 // publish sends the state to the open pages.
@@ -502,7 +396,7 @@ func (p *pilot) publish() error {
 	s.History = append([]Point{}, p.history...)
 	p.mu.Unlock()
 	s.ElapsedMS, s.ForMS, s.Speed, s.Cars = time.Since(p.began).Milliseconds(), p.For.Milliseconds(), p.Speed, p.Cars
-	for _, c := range p.children() {
+	for _, c := range p.pipe.children() {
 		s.Processes = append(s.Processes, c.process())
 	}
 	return p.page.publish(&s)

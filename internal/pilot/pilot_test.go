@@ -66,7 +66,7 @@ func TestBusyPortIsReplaced(t *testing.T) {
 	}
 
 	var out bytes.Buffer
-	run := &pilot{Options: Options{Listen: busy.Addr().String(), Broker: busy.Addr().String()}, con: newConsole(&out, false)}
+	run := &smartCar{pilot: &pilot{Options: Options{Listen: busy.Addr().String(), Broker: busy.Addr().String()}, con: newConsole(&out, false)}}
 	page, err := run.listen()
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestCollect(t *testing.T) {
 func TestConsole(t *testing.T) {
 	var out bytes.Buffer
 	c := newConsole(&out, true)
-	c.progress(12*time.Second, phaseRunning, State{Clock: "20160101233000"})
+	c.progress(12*time.Second, phaseRunning, "20160101233000", "nothing yet")
 	c.say("hello")
 	if got := out.String(); !strings.Contains(got, "2016-01-01 23:30:00") || !strings.HasSuffix(got, "\r\x1b[Khello\n") {
 		t.Errorf("%q", got)

@@ -56,6 +56,7 @@ type child struct {
 	announces *regexp.Regexp
 	// finite children may end by themselves with success.
 	finite bool
+	grace  time.Duration // for stop
 	tell   func(format string, args ...any)
 
 	mu       sync.Mutex
@@ -63,8 +64,9 @@ type child struct {
 	pid      int
 	restarts int
 	stopping bool
-	logFrom  int64  // where the log of the present process begins
-	address  string // that it announced; empty until then
+	logFrom  int64         // where the log of the present process begins
+	address  string        // that it announced; empty until then
+	down     time.Duration // after a kill of ours
 	err      error
 	wake     chan struct{} // closed by stop: ends a back-off
 	done     chan struct{} // closed when the process is gone for good
@@ -115,9 +117,11 @@ func (c *child) keep() {
 		}
 		c.state = procRestarting
 		c.restarts++
+		pause := max(backoff, c.down)
+		c.down = 0
 		c.mu.Unlock()
 		c.tell("%s died (%v); starting it again", c.name, err)
-		t := time.NewTimer(backoff)
+		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-c.wake:
@@ -199,11 +203,27 @@ const announceWithin = 64 << 10
 func (c *child) announced() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.pid != 0 && c.address != "" {
+		return c.address, nil
+	}
+	address, err := c.find(c.announces)
+	if err == nil {
+		c.address = address
+	}
+	return address, err
+}
+
+// said finds something else that the present process has announced.
+func (c *child) said(what *regexp.Regexp) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.find(what)
+}
+
+// find is for who holds mu.
+func (c *child) find(what *regexp.Regexp) (string, error) {
 	if c.pid == 0 {
 		return "", errors.New("it is not running")
-	}
-	if c.address != "" {
-		return c.address, nil
 	}
 	f, err := os.Open(c.log)
 	if err != nil {
@@ -216,12 +236,29 @@ func (c *child) announced() (string, error) {
 	}
 	// Whole lines only: the last one may still be being written.
 	text = text[:bytes.LastIndexByte(text, '\n')+1]
-	m := c.announces.FindSubmatch(text)
+	m := what.FindSubmatch(text)
 	if m == nil {
 		return "", errors.New("it has not said where it listens")
 	}
-	c.address = string(m[1])
-	return c.address, nil
+	return string(m[1]), nil
+}
+
+// kill ends the process as a crash does. It is started again after down.
+func (c *child) kill(down time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = down
+	killGroup(c.pid)
+}
+
+// running says that the process has not ended for good.
+func (c *child) running() bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
 }
 
 // serving notes that the child answers.

@@ -233,3 +233,23 @@ func TestTailOf(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A child that the pilot kills itself stays away for as long as it is told to.
+func TestKilledChildStaysAway(t *testing.T) {
+	c, told := newChild(t, "stay")
+	c.start()
+	until(t, "a pid", func() bool { return c.process().PID != 0 })
+	first, at := c.process().PID, time.Now()
+	const down = 700 * time.Millisecond // more than the first back-off
+	c.kill(down)
+	until(t, "another pid", func() bool { p := c.process(); return p.PID != 0 && p.PID != first })
+	if away := time.Since(at); away < down {
+		t.Errorf("it was back after %v, want %v at least", away, down)
+	}
+	if !strings.Contains(told.String(), "killed") || !c.running() {
+		t.Errorf("told %q, running %v", told, c.running())
+	}
+	if err := c.stop(10 * time.Second); err != nil || c.running() {
+		t.Errorf("stop: %v, running %v", err, c.running())
+	}
+}

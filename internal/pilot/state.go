@@ -60,6 +60,14 @@ type State struct {
 	} `json:"topic"`
 	Consumer FlowState `json:"consumer"` // topic → files
 
+	// Of a topology: its name, the drawing with its numbers, and what is under
+	// way.
+	Title   string   `json:"title,omitempty"`
+	Diagram *Diagram `json:"diagram,omitempty"`
+	Facts   []Fact   `json:"facts,omitempty"`
+	sum     flowSum
+
+	Series  []Series       `json:"series"`
 	History []Point        `json:"history"`
 	Notes   []string       `json:"notes"`
 	Ledger  *ledger.Result `json:"ledger,omitempty"`
@@ -85,12 +93,18 @@ type FlowState struct {
 	OutRate     float64 `json:"out_rate"`
 }
 
-// Point is a sample of the rate chart.
+// Series is a curve of the rate chart. Its kind is its colour: status, driver
+// or consumer.
+type Series struct {
+	Name string  `json:"name"`
+	Kind string  `json:"kind"`
+	Rate float64 `json:"rate"` // now, events/s
+}
+
+// Point is a sample of the rate chart, with a rate for each series.
 type Point struct {
-	ElapsedMS int64   `json:"t"`
-	Status    float64 `json:"status"`   // events/s into the log
-	Driver    float64 `json:"driver"`   // records/s into the topic
-	Consumer  float64 `json:"consumer"` // records/s into files
+	ElapsedMS int64     `json:"t"`
+	Rates     []float64 `json:"v"`
 }
 
 // maxHistory bounds the chart: 240 samples of half a second.
@@ -132,15 +146,24 @@ func (c *counter) rate() float64 {
 	return float64(last.v-first.v) / last.at.Sub(first.at).Seconds()
 }
 
+// prober asks agents for their numbers and keeps what the counters were.
+type prober struct {
+	http     *http.Client
+	counters map[string]*counter
+}
+
+func newProber() prober {
+	return prober{http: &http.Client{Timeout: collectTimeout, Transport: &http.Transport{Proxy: nil}}, counters: map[string]*counter{}}
+}
+
 // collector asks the processes for their numbers and keeps the last answers.
 // Only one goroutine calls collect.
 type collector struct {
+	prober
 	layout          ledger.Layout
-	http            *http.Client
 	kafka           atomic.Pointer[kafkaClient] // nil until the broker's address is known
 	agent, consumer *child
 
-	counters map[string]*counter
 	simRate  [2]counter
 	last     State   // numbers only
 	answered [4]bool // by agent 1, consumer, broker, simulator, to the last collect
@@ -156,10 +179,7 @@ type kafkaClient struct {
 const collectTimeout = 400 * time.Millisecond
 
 func newCollector(l ledger.Layout, agent, consumer *child) *collector {
-	return &collector{
-		layout: l, http: &http.Client{Timeout: collectTimeout, Transport: &http.Transport{Proxy: nil}},
-		agent: agent, consumer: consumer, counters: map[string]*counter{},
-	}
+	return &collector{prober: newProber(), layout: l, agent: agent, consumer: consumer}
 }
 
 // setBroker tells the address of the broker, once.
@@ -193,7 +213,7 @@ func (m metrics) num(component, attribute string) (int64, bool) {
 const metricsLimit = 1 << 20
 
 // metrics asks an agent at the address that it announced.
-func (c *collector) metrics(ctx context.Context, agent *child) (metrics, error) {
+func (c *prober) metrics(ctx context.Context, agent *child) (metrics, error) {
 	url, err := agent.announced()
 	if err != nil {
 		return nil, err
@@ -252,8 +272,8 @@ func (c *collector) collect(ctx context.Context) State {
 	}
 	if manifest != nil {
 		s.Clock = manifest.Clock
-		s.Sim.Status = c.simLog(now, &c.simRate[0], manifest.Status)
-		s.Sim.Driver = c.simLog(now, &c.simRate[1], manifest.Driver)
+		s.Sim.Status = simLog(now, &c.simRate[0], manifest.Status)
+		s.Sim.Driver = simLog(now, &c.simRate[1], manifest.Driver)
 	}
 	s.SpoolFiles = files
 	if agent != nil {
@@ -271,7 +291,7 @@ func (c *collector) collect(ctx context.Context) State {
 	return *s
 }
 
-func (c *collector) count(now time.Time, name string, v int64) *counter {
+func (c *prober) count(now time.Time, name string, v int64) *counter {
 	ct := c.counters[name]
 	if ct == nil {
 		ct = &counter{}
@@ -301,7 +321,7 @@ func (c *collector) flow(now time.Time, m metrics, f *FlowState, source, filter,
 	}
 }
 
-func (c *collector) simLog(now time.Time, rate *counter, l *sim.Log) LogState {
+func simLog(now time.Time, rate *counter, l *sim.Log) LogState {
 	if l == nil {
 		return LogState{}
 	}

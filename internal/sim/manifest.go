@@ -194,13 +194,34 @@ func (m *Manifest) Of(k Kind) *Log {
 // positions (0 is the first record). The manifest keeps hashes only; this puts
 // a text to a hash that nothing arrived for.
 func Texts(c Config, k Kind, want []int64) (map[int64]string, error) {
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
 	out := make(map[int64]string, len(want))
 	last := int64(-1)
 	for _, at := range want {
 		out[at], last = "", max(last, at)
+	}
+	err := generate(c, k, last+1, func(from, n int64) bool { return wantsAny(out, from, n) }, func(at int64, line []byte) {
+		if _, ok := out[at]; ok {
+			out[at] = string(line)
+		}
+	})
+	return out, err
+}
+
+// EachText generates the first n records of a log again and calls each for
+// them, in written order. The line is valid during the call.
+func EachText(c Config, k Kind, n int64, each func(at int64, line []byte)) error {
+	return generate(c, k, n, func(int64, int64) bool { return true }, func(at int64, line []byte) {
+		if at < n {
+			each(at, line)
+		}
+	})
+}
+
+// generate calls each for the records of a log, at least n of them and none of
+// the blocks of which nothing is wanted.
+func generate(c Config, k Kind, n int64, wanted func(from, n int64) bool, each func(at int64, line []byte)) error {
+	if err := c.Validate(); err != nil {
+		return err
 	}
 	var b block
 	var emit func()
@@ -212,25 +233,23 @@ func Texts(c Config, k Kind, want []int64) (map[int64]string, error) {
 		g.headings(&b)
 		emit = func() { g.unit(&b) }
 	}
-	for next := int64(0); next <= last; {
+	for next := int64(0); next < n; {
 		emit()
-		if wantsAny(out, next, int64(len(b.records))) {
+		if wanted(next, int64(len(b.records))) {
 			at, i := next, 0
 			for line := range bytes.Lines(b.buf) {
 				line = line[:len(line)-1]
 				if i == len(b.records) || HashLine(line) != b.records[i] {
 					continue // garbage
 				}
-				if _, ok := out[at]; ok {
-					out[at] = string(line)
-				}
+				each(at, line)
 				at, i = at+1, i+1
 			}
 		}
 		next += int64(len(b.records))
 		b.reset()
 	}
-	return out, nil
+	return nil
 }
 
 // wantsAny says whether m has a key within [from, from+n).

@@ -55,8 +55,14 @@ var pageLine = regexp.MustCompile(`Page: +(http://\S+)`)
 // startPilot starts a pilot on free ports and waits for its page.
 func startPilot(t *testing.T, args ...string) *run {
 	t.Helper()
+	return startRun(t, append([]string{"--broker", "127.0.0.1:0"}, args...)...)
+}
+
+// startRun starts a pilot of any kind.
+func startRun(t *testing.T, args ...string) *run {
+	t.Helper()
 	r := &run{dir: filepath.Join(t.TempDir(), "run"), done: make(chan error, 1)}
-	r.cmd = exec.Command(sluice, append([]string{"pilot", "--dir", r.dir, "--listen", "127.0.0.1:0", "--broker", "127.0.0.1:0"}, args...)...)
+	r.cmd = exec.Command(sluice, append([]string{"pilot", "--dir", r.dir, "--listen", "127.0.0.1:0"}, args...)...)
 	r.cmd.Stdout, r.cmd.Stderr = r, r
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -68,8 +74,9 @@ func startPilot(t *testing.T, args ...string) *run {
 		<-ended
 		if t.Failed() {
 			t.Logf("the pilot said:\n%s", r.output())
-			for _, log := range []string{"broker.log", "SmartCar_Consumer.log", "simulator.log"} {
-				data, _ := os.ReadFile(filepath.Join(r.dir, "log", log))
+			logs, _ := filepath.Glob(filepath.Join(r.dir, "log", "*.log"))
+			for _, log := range logs {
+				data, _ := os.ReadFile(log)
 				t.Logf("%s:\n%s", log, data[max(0, len(data)-3000):])
 			}
 		}
@@ -488,6 +495,72 @@ func TestPilotKilled(t *testing.T) {
 	<-r.done
 	r.done <- nil
 	gone(t, pids)
+}
+
+// The four topologies, with the kill where there is one: what went in came
+// out, and the ledger says so. A line that is taken away it misses.
+func TestPilotTopologies(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		flows []string
+		kill  string // the agent that is named as killed
+		out   string // a sink's directory, to take a line from
+	}{
+		{"--topology 1", []string{"driving → logger"}, "", ""},
+		{"--topology 2", []string{"status → normal", "status → alarms", "driving → driving"}, "", "alarms"},
+		{"--topology 3", []string{"driving → agents 2 and 3"}, "kill -9 of agent 2", "a3"},
+		{"--topology 3 --no-kill", []string{"driving → agents 2 and 3"}, "", "a2"},
+		{"--topology 3 --form load-balance", []string{"driving → agents 2 and 3"}, "", "a3"},
+		{"--topology 3 --form replication", []string{"driving → agent 2", "driving → agent 3"}, "", "a3"},
+		{"--topology 4", []string{"agent 1 → agents 5 and 6", "agent 2 → agents 5 and 6", "agent 3 → agents 5 and 6", "agent 4 → agents 5 and 6"}, "kill -9 of agent 5", "a6"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			t.Parallel()
+			flags := strings.Fields(c.args)
+			r := startRun(t, append([]string{"--for", "5s", "--garbage", "0.05"}, flags...)...)
+			if code := r.wait(t); code != 0 {
+				t.Fatalf("exit code %d", code)
+			}
+			out := r.output()
+			if strings.Contains(out, "kill -9") != (c.kill != "") || !strings.Contains(out, c.kill) {
+				t.Errorf("it did not say %q", c.kill)
+			}
+			res := readResult(t, filepath.Join(r.dir, "ledger.json"))
+			var names []string
+			for _, f := range res.Flows {
+				names = append(names, f.Name)
+				if f.Expected == 0 || f.Missing+f.Altered+f.GarbageArrived != 0 {
+					t.Errorf("%+v", f)
+				}
+			}
+			if !res.Balanced || !slices.Equal(names, c.flows) {
+				t.Errorf("flows %q, balanced %v", names, res.Balanced)
+			}
+			if c.out == "" {
+				return
+			}
+			file := largest(t, filepath.Join(r.dir, "out", c.out))
+			lines := units(read(t, file), false)
+			if len(lines) < 2 {
+				t.Fatalf("nothing has come to %s", c.out)
+			}
+			if err := os.WriteFile(file, []byte(strings.Join(slices.Delete(lines, 1, 2), "")), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if flags = slices.DeleteFunc(flags, func(f string) bool { return f == "--no-kill" }); flags[1] == "3" && len(flags) == 2 {
+				flags = append(flags, "--form", "failover")
+			}
+			code, after := ledger(t, r.dir, append(flags, "--allow-duplicates")...)
+			missing := int64(0)
+			for _, f := range after.Flows {
+				missing += f.Missing
+			}
+			// What had come twice is missing only when both are gone.
+			if doubled := strings.Contains(out, "came again"); !doubled && (code != 1 || missing != 1) {
+				t.Errorf("without a line of %s: exit code %d, %d missing", c.out, code, missing)
+			}
+		})
+	}
 }
 
 // descendants lists the processes below pid, by /proc where there is one.
