@@ -391,12 +391,14 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// The writer's connection must wait for the disk.
-func TestSynchronous(t *testing.T) {
+// The writer's connection must wait for the disk, and the file be as docs/jdbc-channel.md says.
+func TestPragmas(t *testing.T) {
 	c := start(t, testStore(t.TempDir()), 0)
-	var mode int
-	if err := c.run.sess.(*sqliteSession).w.QueryRowContext(t.Context(), "PRAGMA synchronous").Scan(&mode); err != nil || mode != 2 {
-		t.Errorf("synchronous is %d (%v), want 2: FULL", mode, err)
+	for name, want := range map[string]int{"synchronous": 2, "auto_vacuum": 2, "page_size": pageSize, "application_id": applicationID, "user_version": formatVersion} {
+		var got int
+		if err := c.run.sess.(*sqliteSession).w.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %d (%v), want %d", name, got, err, want)
+		}
 	}
 }
 

@@ -22,8 +22,8 @@ import (
 const (
 	// applicationID marks the file as a channel's ("SLJC"); see PRAGMA application_id.
 	applicationID = 0x534c4a43
-	// pageSize is of a new file, in bytes.
-	pageSize = 8192
+	// pageSize is SQLite's own, in bytes. (The driver sets a page size only after the journal's mode, when it is too late.)
+	pageSize = 4096
 	// rowsPerInsert is how many events one statement inserts.
 	rowsPerInsert = 16
 	// spareSpace is what must be free, beyond what a put needs, so that there is always room to write down that events are gone.
@@ -102,7 +102,7 @@ func (s *sqliteStore) connect(ctx context.Context, lock *os.File) (*sqliteSessio
 		sync = "OFF"
 	}
 	q := url.Values{"_pragma": {
-		"busy_timeout(5000)", fmt.Sprintf("page_size(%d)", pageSize), "auto_vacuum(INCREMENTAL)",
+		"busy_timeout(5000)", "auto_vacuum(INCREMENTAL)",
 		"journal_mode(WAL)", "synchronous(" + sync + ")", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)"}}
 	u := url.URL{Scheme: "file", Path: s.path, RawQuery: q.Encode()}
 	if se.db, err = sql.Open("sqlite", u.String()); err != nil {
