@@ -271,17 +271,19 @@ func (n *sinkNode) settleFailed(ctx context.Context, evs []event.Event, partial 
 	if len(dead) == 0 {
 		return pick(evs, rest), 0, err
 	}
+	if len(rest) > 0 { // it may take long, and a group would begin anew each time: one letter an event
+		maps.Copy(dead, rest)
+		return pick(evs, dead), 0, &component.PartialError{Failed: rest}
+	}
 	order := slices.Sorted(maps.Keys(dead))
 	reasons := make([]error, len(order))
 	for i, at := range order {
 		reasons[i] = dead[at]
 	}
-	if err := n.dead.bury(ctx, n.channel.name, pick(evs, dead), reasons); err != nil {
-		maps.Copy(rest, dead)
-		return pick(evs, rest), 0, err
+	buried = len(dead)
+	left = pick(evs, dead)
+	if err := n.dead.bury(ctx, n.channel.name, left, reasons); err != nil {
+		return left, 0, err
 	}
-	if len(rest) == 0 {
-		return nil, len(dead), nil
-	}
-	return pick(evs, rest), len(dead), &component.PartialError{Failed: rest}
+	return nil, buried, nil
 }

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -108,23 +110,10 @@ func TestKilledBehindADeadLetter(t *testing.T) {
 			if os.Getenv("SLUICE_TEST_KILLED_"+how) != "" {
 				a, _ := load(t, text+"10\n")
 				c := into("killed")
-				calls := 0
-				c.hook = func(evs []event.Event) error {
-					if calls++; len(deadIn(t, deadletter.Dir(base+"/dead", "a", "sink", "k"))) > 0 {
-						_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-						select {} // it comes
-					}
-					if how == "unnamed" {
-						return unnamed(evs)
-					}
-					failed := map[int]error{0: errors.New("busy")}
-					for i, e := range evs {
-						if isBad(e.Body) {
-							failed[i] = component.Permanent(errBad)
-						}
-					}
-					return &component.PartialError{Failed: failed}
+				if c.hook = unnamed; how == "named" {
+					c.hook = named(c)
 				}
+				a.log = slog.New(killer{slog.DiscardHandler}) // the line is between the letter and the commit
 				err := run(t, a, func() bool { return false })
 				t.Fatalf("the agent ended by itself: %v", err)
 			}
@@ -152,6 +141,18 @@ func TestKilledBehindADeadLetter(t *testing.T) {
 			}
 		})
 	}
+}
+
+// killer ends the process when the log says that a letter is there.
+type killer struct{ slog.Handler }
+
+func (killer) Enabled(context.Context, slog.Level) bool { return true }
+func (killer) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "set aside as dead letters") {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // it comes
+	}
+	return nil
 }
 
 // Without being told so nothing is set aside: the event is tried for ever and
@@ -185,7 +186,7 @@ func TestDeadLetterBesideAnErrorThatPasses(t *testing.T) {
 		c.hook = func(evs []event.Event) error {
 			calls++
 			if calls > 1 {
-				return nil
+				return named(c)(evs)
 			}
 			for _, e := range evs[:5] {
 				c.got = append(c.got, string(e.Body))
@@ -296,6 +297,45 @@ func TestDeadLetterInAGroup(t *testing.T) {
 		wantNumbers(t, c.got, 100, func(i int) bool { return i%10 != 7 })
 		if letters := deadIn(t, deadletter.Dir(dir, "a", "sink", "k0")); len(letters) != 10 || into("dg1").count() > 0 {
 			t.Errorf("%d letters, and %d events through the next sink", len(letters), into("dg1").count())
+		}
+	})
+}
+
+// A group rolls a batch back whole: an event beside one whose error passes is a
+// letter once all the same.
+func TestOneLetterInAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		a, _ := load(t, groupFlow("dgo", "failover", "a.sources.r.count = 10", "a.sinks.k0.deadletter = file", "a.sinks.k0.deadletter.directory = "+dir))
+		c := into("dgo0")
+		calls := 0
+		c.hook = func(evs []event.Event) error {
+			failed := make(map[int]error)
+			for i, e := range evs {
+				switch {
+				case isBad(e.Body):
+					failed[i] = component.Permanent(errBad)
+				case calls < 4 && i == 0:
+					failed[i] = errors.New("busy")
+				}
+			}
+			if calls++; len(failed) == 0 {
+				return nil
+			}
+			if calls > 4 {
+				return named(c)(evs)
+			}
+			return &component.PartialError{Failed: failed}
+		}
+		for _, other := range []string{"dgo1", "dgo2"} {
+			into(other).hook = func([]event.Event) error { return errors.New("down") }
+		}
+		if err := run(t, a, func() bool { return c.count() == 9 }); err != nil {
+			t.Fatal(err)
+		}
+		wantNumbers(t, c.got, 10, func(i int) bool { return i != 7 })
+		if letters := deadIn(t, deadletter.Dir(dir, "a", "sink", "k0")); len(letters) != 1 || calls < 4 {
+			t.Errorf("%d letters after %d calls", len(letters), calls)
 		}
 	})
 }
