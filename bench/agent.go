@@ -338,7 +338,7 @@ func (b *bench) measure(ctx context.Context, a agent, w workload, c corpus, roun
 // CPU time, so a spool file is first watched until it is gone, and a pipe or a
 // followed file is asked about rarely until it is nearly through.
 func (b *bench) drained(ctx context.Context, p process, m *metrics, w workload, c corpus, dir string, want map[string]int64) error {
-	if !w.kafka && !w.tail {
+	if !w.kafka && !w.tail && !w.source {
 		left := c.spoolNames()
 		if err := waitFor(ctx, p, 2*time.Millisecond, func() (bool, error) {
 			_, err := os.Lstat(filepath.Join(dir, "spool", left[0]))
@@ -369,7 +369,7 @@ func (b *bench) drained(ctx context.Context, p process, m *metrics, w workload, 
 			break
 		}
 		pause := 5 * time.Millisecond
-		if (w.kafka || w.tail) && !near {
+		if (w.kafka || w.tail || w.source) && !near {
 			pause = 100 * time.Millisecond
 		}
 		select {

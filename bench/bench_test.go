@@ -132,6 +132,9 @@ func TestConf(t *testing.T) {
 		if w.kafka && (!strings.Contains(c, "brokerList = b:1\n") || !strings.Contains(c, "topic = top\n")) {
 			t.Errorf("%s: broker or topic is missing:\n%s", w.Name, c)
 		}
+		if w.source && (!strings.Contains(c, "kafka.bootstrap.servers = b:1\n") || !strings.Contains(c, "kafka.topics = top\n")) {
+			t.Errorf("%s: broker or topic is missing:\n%s", w.Name, c)
+		}
 		for ch := range w.takes(corpus{}) {
 			if ch = strings.TrimPrefix(ch, "CHANNEL."); !strings.Contains(c, "a1.channels."+ch+".type = "+map[bool]string{false: "memory", true: "file"}[w.file]+"\n") {
 				t.Errorf("%s: channel %s is awaited but not configured:\n%s", w.Name, ch, c)

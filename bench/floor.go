@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // floor is what the same input costs without an agent: reading a file and
-// splitting it at newlines and, for the Kafka flow, producing the lines with
-// the client library alone, flushed every 1,000 records as the sink's batches are.
+// splitting it at newlines; for the Kafka sink's flow, producing the lines with
+// the client library alone, flushed every 1,000 records as the sink's batches
+// are; for the Kafka source's, reading them with it.
 func (b *bench) floor(ctx context.Context, w workload, c corpus, round int) (run, error) {
 	r := run{Workload: w.Name, Agent: "floor", Round: round, Events: c.Lines, Kept: c.Lines}
 	name := fmt.Sprintf("%s-floor-%d", w.Name, b.seq())
@@ -30,13 +30,19 @@ func (b *bench) floor(ctx context.Context, w workload, c corpus, round int) (run
 			return r, fmt.Errorf("floor: %w", err)
 		}
 	}
-	cpu0, t0 := ownCPU(), time.Now()
+	begin := now()
 	var lines int64
 	var err error
-	if w.kafka {
+	var end measured
+	switch {
+	case w.source:
+		lines, begin, end, err = b.consumeFloor(ctx, name, c)
+	case w.kafka:
 		lines, err = produceLines(ctx, cl, c.Path)
-	} else {
+		end = now()
+	default:
 		lines, err = splitLines(c.Path, func([]byte) error { return nil })
+		end = now()
 	}
 	if err != nil {
 		return r, fmt.Errorf("floor: %w", err)
@@ -44,7 +50,7 @@ func (b *bench) floor(ctx context.Context, w workload, c corpus, round int) (run
 	if lines != c.Lines {
 		return r, fmt.Errorf("floor: split %d lines, the file has %d", lines, c.Lines)
 	}
-	r.Wall, r.CPU = time.Since(t0).Seconds(), (ownCPU() - cpu0).Seconds()
+	r.Wall, r.CPU = end.wall.Sub(begin.wall).Seconds(), (end.cpu - begin.cpu).Seconds()
 	return r, nil
 }
 

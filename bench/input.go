@@ -35,6 +35,9 @@ func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (in
 	if w.tail {
 		return tailInput(dir, c)
 	}
+	if w.source {
+		return b.topicInput(ctx, filepath.Base(dir), c)
+	}
 	if !w.kafka {
 		spool := filepath.Join(dir, "spool")
 		port, err := freePort()

@@ -170,7 +170,7 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 			continue
 		}
 		ran++
-		if w.kafka && b.broker == "" {
+		if (w.kafka || w.source) && b.broker == "" {
 			stop, err := b.startKafka(ctx, filepath.Join(o.peers, "kafka.sh"))
 			if err != nil {
 				return rep, err

@@ -16,6 +16,7 @@ type workload struct {
 	corpus corpusFunc
 	all    bool     // there is no filter: every line passes
 	kafka  bool     // exec → memory → Kafka sink instead of spooldir → … → null
+	source bool     // Kafka source → memory → null
 	file   bool     // a file channel instead of the memory channel
 	hop    []string // sink and source of a hop to another flow of the same agent, lines for both; nil: no hop
 	tail   bool     // taildir instead of spooldir
@@ -119,6 +120,10 @@ func workloads() []workload {
 			Lines: 2 * million, corpus: driverLog, all: true, kafka: true,
 		},
 		{
+			Name: "kafka-source", What: `Kafka source → memory → null, from Apache Kafka`, Target: 4,
+			Lines: 2 * million, corpus: driverLog, all: true, source: true,
+		},
+		{
 			Name: "file-channel", What: `spooldir → file channel, synced for each put and each take → null`, Target: 15,
 			Lines: million, corpus: statusDay, all: true, file: true,
 		},
@@ -156,6 +161,10 @@ func (w workload) conf(p place) string {
 	switch {
 	case w.kafka:
 		fmt.Fprintf(&b, "a1.sources.r1.type = exec\na1.sources.r1.command = %s\n", p.Command)
+	case w.source:
+		fmt.Fprintf(&b, "a1.sources.r1.type = org.apache.flume.source.kafka.KafkaSource\na1.sources.r1.kafka.bootstrap.servers = %s\na1.sources.r1.kafka.topics = %s\n", p.Broker, p.Topic)
+		fmt.Fprintf(&b, "a1.sources.r1.kafka.consumer.group.id = %s\na1.sources.r1.kafka.consumer.auto.offset.reset = earliest\na1.sources.r1.kafka.consumer.isolation.level = read_committed\n", p.Topic)
+		b.WriteString("a1.sources.r1.backoffSleepIncrement = 10\na1.sources.r1.maxBackoffSleep = 10\n")
 	case w.tail:
 		fmt.Fprintf(&b, "a1.sources.r1.type = TAILDIR\na1.sources.r1.filegroups = f1\na1.sources.r1.filegroups.f1 = %s/.*\na1.sources.r1.positionFile = %[1]s.positions\n", p.Spool)
 		b.WriteString("a1.sources.r1.backoffSleepIncrement = 10\na1.sources.r1.maxBackoffSleep = 10\n")
