@@ -36,6 +36,7 @@ type config struct {
 	partitionHdr string
 	reset        string
 	readSmallest string
+	migrate      bool
 	producer     kafkaconf.Producer
 	consumer     kafkaconf.Consumer
 }
@@ -76,9 +77,7 @@ func (c *config) Fields() []component.Field {
 		}).Describe("The old name of " + resetKey + ", which wins: true is earliest, false latest."),
 		component.Ignore("capacity", "a topic has no capacity in events, as in Flume: its retention is set on the brokers"),
 		component.Ignore("transactionCapacity", "batches have no limit but that of their sources and sinks, as in Flume"),
-		component.Ignore("zookeeperConnect", kafkaclient.ZookeeperReason),
-		component.Ignore("migrateZookeeperOffsets", kafkaclient.ZookeeperReason),
-	}, producer...), consumer...)
+	}, append(kafkaclient.Zookeeper(&c.migrate), producer...)...), consumer...)
 }
 
 // NewChannel makes the channel.

@@ -459,7 +459,7 @@ func TestConfig(t *testing.T) {
 
 	cfg, findings := componenttest.Decode(t, component.KindChannel, "kafka", "brokerList=h:1,h:2", "topic=t", "groupId=g", "pollTimeout=7", "readSmallestOffset=false", "zookeeperConnect=z", "migrateZookeeperOffsets=false")
 	c := cfg.(*config)
-	if c.topic != "t" || c.consumer.Group != "g" || c.pollTimeout != 7*time.Millisecond || len(c.servers) != 2 || len(findings) != 6 {
+	if c.topic != "t" || c.consumer.Group != "g" || c.pollTimeout != 7*time.Millisecond || len(c.servers) != 2 || len(findings) != 5 {
 		t.Errorf("%+v, %v", c, findings)
 	}
 	env := componenttest.QuietEnv()

@@ -43,6 +43,7 @@ type config struct {
 	setTopic   bool
 	topicHdr   string
 	headers    map[string]string // Flume's name → Kafka's
+	migrate    bool
 	consumer   kafkaconf.Consumer
 }
 
@@ -65,9 +66,7 @@ func (c *config) Fields() []component.Field {
 		component.Bool("setTopicHeader", &c.setTopic, true).Describe("Whether the topic's name becomes a header."),
 		component.String("topicHeader", &c.topicHdr, "topic").Describe("That header."),
 		component.Map("header.", &c.headers).Describe("header.FLUME = KAFKA copies a record's header KAFKA (the last of that name) into the event's header FLUME."),
-		component.Ignore("zookeeperConnect", kafkaclient.ZookeeperReason),
-		component.Ignore("migrateZookeeperOffsets", kafkaclient.ZookeeperReason),
-	}, consumer...)
+	}, append(kafkaclient.Zookeeper(&c.migrate), consumer...)...)
 }
 
 func (c *config) NewSource(env component.Env) (component.Source, error) {

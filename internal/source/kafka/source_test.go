@@ -482,6 +482,7 @@ func TestConfigErrors(t *testing.T) {
 	}{
 		{nil, "kafka.bootstrap.servers: required"},
 		{[]string{"zookeeperConnect=zk:2181", "topic=t"}, "kafka.bootstrap.servers: required"},
+		{[]string{"kafka.bootstrap.servers=h", "kafka.topics=t", "migrateZookeeperOffsets=true"}, "cannot be copied from ZooKeeper"},
 		{[]string{"kafka.bootstrap.servers=h"}, "kafka.topics: required"},
 		{[]string{"kafka.bootstrap.servers=h:x", "kafka.topics=t"}, "kafka.bootstrap.servers: \"h:x\" is not HOST:PORT"},
 		{[]string{"kafka.bootstrap.servers=h", "kafka.topics.regex=a(b"}, "kafka.topics.regex"},
@@ -493,7 +494,7 @@ func TestConfigErrors(t *testing.T) {
 			t.Errorf("%v: %v, want %s", tt.props, err, tt.want)
 		}
 	}
-	s, _, err := configure(t, func(error) {}, "kafka.bootstrap.servers=h", "kafka.topics=t", "batchSize=5", "backoffSleepIncrement=9", "maxBackoffSleep=3", "zookeeperConnect=zk", "migrateZookeeperOffsets=true")
+	s, _, err := configure(t, func(error) {}, "kafka.bootstrap.servers=h", "kafka.topics=t", "batchSize=5", "backoffSleepIncrement=9", "maxBackoffSleep=3", "zookeeperConnect=zk", "migrateZookeeperOffsets=false")
 	if err != nil {
 		t.Fatal(err)
 	}
