@@ -23,8 +23,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	jks "github.com/pavlo-v-chernykh/keystore-go/v4"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/sluice-data/sluice/component"
 )
@@ -381,6 +383,21 @@ func TestTLS(t *testing.T) {
 		}
 		return err
 	}
+	trustJKS, clientJKS := write("trust.jks", jksStore(t, cert, nil)), write("client.jks", jksStore(t, cert, key))
+	foreignJKS := write("other.jks", jksStore(t, other, nil))
+	leaf, err := x509.ParseCertificate(server.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := pkcs12.Modern.EncodeTrustStore([]*x509.Certificate{leaf}, "changeit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trustP12 := write("trust.p12", b)
+	if b, err = pkcs12.Modern.Encode(server.PrivateKey, leaf, nil, "changeit"); err != nil {
+		t.Fatal(err)
+	}
+	clientP12 := write("client.p12", b)
 	const p = "kafka.producer.ssl."
 	tests := []struct {
 		name string
@@ -397,6 +414,9 @@ func TestTLS(t *testing.T) {
 		{"not trusted", []string{p + "truststore.location=" + foreign}, "broker.example", false},
 		{"system's authorities", nil, "broker.example", false},
 		{"client certificate", []string{p + "truststore.location=" + ca, p + "keystore.location=" + client, p + "keystore.type=PEM"}, "broker.example", true},
+		{"JKS", []string{p + "truststore.location=" + trustJKS, p + "truststore.password=changeit", p + "keystore.location=" + clientJKS, p + "keystore.password=changeit"}, "broker.example", true},
+		{"PKCS12 without a type", []string{p + "truststore.location=" + trustP12, p + "truststore.password=changeit", p + "keystore.location=" + clientP12, p + "keystore.password=changeit"}, "broker.example", true},
+		{"JKS that does not trust", []string{p + "truststore.location=" + foreignJKS, p + "truststore.password=changeit"}, "broker.example", false},
 		{"version", []string{p + "truststore.location=" + ca, p + "enabled.protocols=TLSv1.2"}, "broker.example", true},
 	}
 	for _, tt := range tests {
@@ -412,22 +432,69 @@ func TestTLS(t *testing.T) {
 		if err := shake(conf, tt.host); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if strings.Contains(tt.name, "client") && len(conf.Certificates) != 1 {
+		if (strings.Contains(tt.name, "client") || strings.Contains(strings.Join(tt.kv, ""), "keystore")) && len(conf.Certificates) != 1 {
 			t.Error("no client certificate")
 		}
 	}
-	jks := write("a.jks", []byte{0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2})
+	bad := write("bad.jks", []byte{0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2})
 	p12 := write("a.p12", []byte{0x30, 0x82})
 	enc := write("enc.pem", append(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte{1}}), cert...))
 	for kv, want := range map[string]string{
-		p + "truststore.location=" + jks: "Java key store (JKS), and only PEM files are read: convert it with `keytool -exportcert",
-		p + "keystore.location=" + jks:   "keytool -importkeystore",
-		p + "truststore.location=" + p12: "PKCS12",
+		p + "truststore.location=" + bad: "read the certificates to trust",
+		p + "keystore.location=" + bad:   "read the key",
+		p + "truststore.location=" + p12: "read the certificates to trust",
 		p + "keystore.location=" + enc:   "encrypted",
 	} {
 		if _, text := build(t, "producer", nil, kv, "kafka.producer.security.protocol=SSL"); !strings.Contains(text, want) {
 			t.Errorf("%s: %s", kv, text)
 		}
+	}
+}
+
+// jksStore is a JKS store with a certificate to trust, or with a key.
+func jksStore(t *testing.T, cert, key []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(cert)
+	der := jks.Certificate{Type: "X509", Content: block.Bytes}
+	ks := jks.New()
+	err := ks.SetTrustedCertificateEntry("ca", jks.TrustedCertificateEntry{CreationTime: time.Now(), Certificate: der})
+	if key != nil {
+		block, _ = pem.Decode(key)
+		err = errors.Join(err, ks.SetPrivateKeyEntry("key", jks.PrivateKeyEntry{CreationTime: time.Now(), PrivateKey: block.Bytes, CertificateChain: []jks.Certificate{der}}, []byte("changeit")))
+	}
+	var b bytes.Buffer
+	if err = errors.Join(err, ks.Store(&b, []byte("changeit"))); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// Stores that hold for the whole process are taken where none is named.
+func TestGlobalStores(t *testing.T) {
+	cert, key := certificate(t)
+	dir := t.TempDir()
+	trust, client := filepath.Join(dir, "trust.jks"), filepath.Join(dir, "client.jks")
+	if err := errors.Join(os.WriteFile(trust, jksStore(t, cert, nil), 0o600), os.WriteFile(client, jksStore(t, cert, key), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	of := func(d map[string]string, kv ...string) (*tls.Config, error) {
+		c := new(producerConfig)
+		if fs := component.Decode(component.Default(), c, props(append(kv, "kafka.producer.security.protocol=SSL"))); len(fs) > 0 {
+			t.Fatalf("%+v", fs)
+		}
+		conf, _, err := c.security.build("kafka.producer.", d)
+		return conf, err
+	}
+	d := map[string]string{"javax.net.ssl.trustStore": trust, "javax.net.ssl.trustStorePassword": "changeit"}
+	t.Setenv("FLUME_SSL_KEYSTORE_PATH", client)
+	t.Setenv("FLUME_SSL_KEYSTORE_PASSWORD", "changeit")
+	conf, err := of(d)
+	if err != nil || conf.RootCAs == nil || len(conf.Certificates) != 1 {
+		t.Errorf("%v, %+v", err, conf)
+	}
+	// The component's own come first, as a whole.
+	if _, err := of(d, "kafka.producer.ssl.truststore.location="+trust, "kafka.producer.ssl.truststore.password=wrong"); err == nil || !strings.Contains(err.Error(), "password") {
+		t.Errorf("the wrong password: %v", err)
 	}
 }
 

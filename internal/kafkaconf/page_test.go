@@ -18,11 +18,10 @@ The Kafka sink takes the properties of Kafka's Java producer below ` + "`kafka.p
 consumer below ` + "`kafka.consumer.`" + `, and the Kafka channel both (with acks = all and auto.offset.reset = earliest, as in Flume). This page says what becomes of each. It is generated: edit the declarations in
 internal/kafkaconf and run ` + "`go test ./internal/kafkaconf -update`" + `.
 
-Every other name draws a warning and has no effect. Files with keys and certificates must be in PEM form:
+Every other name draws a warning and has no effect. Keys and certificates are read from
+Java's key stores (JKS, PKCS12) and from PEM files; a JCEKS store must be converted:
 
-    keytool -exportcert -rfc -keystore truststore.jks -alias ALIAS -file ca.pem
-    keytool -importkeystore -srckeystore keystore.jks -destkeystore k.p12 -deststoretype PKCS12
-    openssl pkcs12 -in k.p12 -nodes -out client.pem
+    keytool -importkeystore -srckeystore OLD -srcstoretype JCEKS -destkeystore NEW -deststoretype PKCS12
 
 `)
 	section(&b, "Producer (`kafka.producer.`)", "kafka.producer.", new(producerConfig).Fields())

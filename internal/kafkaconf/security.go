@@ -1,7 +1,7 @@
 package kafkaconf
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/keystore"
 )
 
 // security is TLS and SASL.
@@ -56,23 +57,23 @@ func (s *security) fields(prefix string) []component.Field {
 			return "", fmt.Errorf("%q is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", v)
 		}).Describe("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. It must be set with SASL_PLAINTEXT and SASL_SSL (Kafka's default, GSSAPI, is not supported)."),
 		component.String(k("sasl.jaas.config"), &s.jaas, "").Describe("User and password in JAAS form: `…PlainLoginModule required username=\"u\" password=\"p\";` or `…ScramLoginModule …`. Unset: the section KafkaClient of the file that -Djava.security.auth.login.config names."),
-		component.String(k("ssl.truststore.location"), &s.truststore, "").AsType("path").Describe("PEM file of the authorities to trust; unset: the system's."),
-		component.String(k("ssl.truststore.type"), &s.truststoreType, "").Describe("PEM. Whatever the type says, a file in PEM form is taken."),
+		component.String(k("ssl.truststore.location"), &s.truststore, "").AsType("path").Describe("The authorities to trust: a JKS or PKCS12 store or a PEM file. Unset: -Djavax.net.ssl.trustStore or FLUME_SSL_TRUSTSTORE_PATH in the environment, as in Flume; else the system's."),
+		component.String(k("ssl.truststore.type"), &s.truststoreType, "").Describe("JKS, PKCS12 or PEM. The content decides, whatever this says."),
 		component.String(k("ssl.truststore.certificates"), &s.truststorePEM, "").Describe("The authorities themselves, in PEM form."),
-		component.String(k("ssl.truststore.password"), &s.trustStorePassword, "").Describe("PEM certificates have none: it is not used."),
-		component.String(k("ssl.keystore.location"), &s.keystore, "").AsType("path").Describe("PEM file with the client's key and certificate chain."),
-		component.String(k("ssl.keystore.type"), &s.keystoreType, "").Describe("PEM. Whatever the type says, a file in PEM form is taken."),
+		component.String(k("ssl.truststore.password"), &s.trustStorePassword, "").Describe("The store's password. Without it a store's integrity is not checked; PEM files have none."),
+		component.String(k("ssl.keystore.location"), &s.keystore, "").AsType("path").Describe("The client's key and certificate chain: a JKS or PKCS12 store or a PEM file. Unset: -Djavax.net.ssl.keyStore or FLUME_SSL_KEYSTORE_PATH."),
+		component.String(k("ssl.keystore.type"), &s.keystoreType, "").Describe("JKS, PKCS12 or PEM. The content decides, whatever this says."),
 		component.String(k("ssl.keystore.key"), &s.keystorePEM, "").Describe("The client's key itself, in PEM form."),
 		component.String(k("ssl.keystore.certificate.chain"), &s.chainPEM, "").Describe("The client's certificate chain itself, in PEM form."),
-		component.String(k("ssl.keystore.password"), &s.storePassword, "").Describe("PEM files have none: it is not used."),
-		component.String(k("ssl.key.password"), &s.keyPassword, "").Describe("Encrypted keys are not supported: an error where the key is encrypted, not used otherwise."),
+		component.String(k("ssl.keystore.password"), &s.storePassword, "").Describe("The store's password; PEM files have none."),
+		component.String(k("ssl.key.password"), &s.keyPassword, "").Describe("Not used: the key of a store must have the store's password, and encrypted PEM keys are not supported."),
 		component.Enum(k("ssl.endpoint.identification.algorithm"), &s.identification, "https", "https", "none").Describe("none: the broker's host name is not checked against its certificate."),
 		component.Bool(k("ssl.disableTLSHostnameVerification"), &s.noHostname, false).Describe("Flume's way to write ssl.endpoint.identification.algorithm = none."),
 		component.CommaList(k("ssl.enabled.protocols"), &s.protocols).Describe("TLSv1.2, TLSv1.3 or both (the default)."),
 		component.Refuse(k("sasl.client.callback.handler.class"), "Java classes cannot be loaded; give user and password in sasl.jaas.config"),
 		component.Refuse(k("sasl.login.class"), "Java classes cannot be loaded; give user and password in sasl.jaas.config"),
 		component.Refuse(k("sasl.login.callback.handler.class"), "Java classes cannot be loaded; give user and password in sasl.jaas.config"),
-		component.Refuse(k("ssl.engine.factory.class"), "Java classes cannot be loaded; give certificates as PEM files"),
+		component.Refuse(k("ssl.engine.factory.class"), "Java classes cannot be loaded; give certificates as files"),
 	}
 	for _, n := range []string{"sasl.kerberos.service.name", "sasl.kerberos.kinit.cmd", "sasl.kerberos.min.time.before.relogin", "sasl.kerberos.ticket.renew.jitter", "sasl.kerberos.ticket.renew.window.factor"} {
 		fields = append(fields, component.Ignore(k(n), kerberosReason))
@@ -91,6 +92,7 @@ func (s *security) build(prefix string, d map[string]string) (*tls.Config, sasl.
 	var mech sasl.Mechanism
 	var err error
 	if strings.HasSuffix(s.protocol, "SSL") {
+		s.global(d)
 		if conf, err = s.tls(prefix); err != nil {
 			return nil, nil, err
 		}
@@ -157,6 +159,22 @@ func (s *security) sasl(prefix string, d map[string]string) (sasl.Mechanism, err
 	}
 }
 
+// global completes the stores from what holds for the whole process: JVM-style
+// properties or, as in Flume, variables of the environment.
+func (s *security) global(d map[string]string) {
+	get := func(property, variable string) string {
+		return cmp.Or(d["javax.net.ssl."+property], os.Getenv("FLUME_SSL_"+variable))
+	}
+	if s.truststore == "" && s.truststorePEM == "" {
+		s.truststore = get("trustStore", "TRUSTSTORE_PATH")
+		s.trustStorePassword = cmp.Or(s.trustStorePassword, get("trustStorePassword", "TRUSTSTORE_PASSWORD"))
+	}
+	if s.keystore == "" && s.keystorePEM == "" {
+		s.keystore = get("keyStore", "KEYSTORE_PATH")
+		s.storePassword = cmp.Or(s.storePassword, get("keyStorePassword", "KEYSTORE_PASSWORD"))
+	}
+}
+
 func (s *security) tls(prefix string) (*tls.Config, error) {
 	fail := func(key, hint, format string, args ...any) (*tls.Config, error) {
 		return nil, &component.KeyError{Key: prefix + key, Err: fmt.Errorf(format, args...), Hint: hint}
@@ -173,28 +191,35 @@ func (s *security) tls(prefix string) (*tls.Config, error) {
 			conf.MaxVersion = tls.VersionTLS12
 		}
 	}
-	trust, key := []byte(s.truststorePEM), "ssl.truststore.certificates"
-	if s.truststore != "" {
-		b, err := readPEM(s.truststore, "keytool -exportcert -rfc -keystore STORE -alias ALIAS -file ca.pem")
+	switch {
+	case s.truststore != "":
+		pool, err := keystore.Trust(s.truststore, s.trustStorePassword)
 		if err != nil {
 			return fail("ssl.truststore.location", "", "%w", err)
 		}
-		trust, key = b, "ssl.truststore.location"
-	}
-	if len(trust) > 0 {
+		conf.RootCAs = pool
+	case s.truststorePEM != "":
 		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(trust) {
-			return fail(key, "", "there is no certificate in it (a block BEGIN CERTIFICATE)")
+		if !conf.RootCAs.AppendCertsFromPEM([]byte(s.truststorePEM)) {
+			return fail("ssl.truststore.certificates", "", "there is no certificate in it (a block BEGIN CERTIFICATE)")
 		}
 	}
-	chain, pkey := []byte(s.chainPEM), []byte(s.keystorePEM)
-	key = "ssl.keystore.key"
+	chain, pkey, key := []byte(s.chainPEM), []byte(s.keystorePEM), "ssl.keystore.key"
 	if s.keystore != "" {
-		b, err := readPEM(s.keystore, "keytool -importkeystore -srckeystore STORE -destkeystore k.p12 -deststoretype PKCS12, then openssl pkcs12 -in k.p12 -nodes -out client.pem")
+		key = "ssl.keystore.location"
+		b, err := os.ReadFile(s.keystore)
 		if err != nil {
-			return fail("ssl.keystore.location", "", "%w", err)
+			return fail(key, "", "%w", err)
 		}
-		chain, pkey, key = b, b, "ssl.keystore.location"
+		chain, pkey = b, b
+		if block, _ := pem.Decode(b); block == nil {
+			chain, pkey = nil, nil
+			cert, err := keystore.Key(s.keystore, s.storePassword)
+			if err != nil {
+				return fail(key, "", "%w", err)
+			}
+			conf.Certificates = []tls.Certificate{cert}
+		}
 	}
 	if len(pkey) > 0 || len(chain) > 0 {
 		if encrypted(pkey) {
@@ -220,28 +245,6 @@ func (s *security) tls(prefix string) (*tls.Config, error) {
 		}
 	}
 	return conf, nil
-}
-
-// readPEM reads a file that must be in PEM form. Java's own stores are told
-// by their first bytes, and the error says how to convert them.
-func readPEM(path, convert string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if block, _ := pem.Decode(b); block != nil {
-		return b, nil
-	}
-	kind := "not in PEM form"
-	switch {
-	case bytes.HasPrefix(b, []byte{0xfe, 0xed, 0xfe, 0xed}):
-		kind = "a Java key store (JKS)"
-	case bytes.HasPrefix(b, []byte{0xce, 0xce, 0xce, 0xce}):
-		kind = "a Java key store (JCEKS)"
-	case bytes.HasPrefix(b, []byte{0x30}):
-		kind = "probably a PKCS12 store"
-	}
-	return nil, fmt.Errorf("%s is %s, and only PEM files are read: convert it with `%s`", path, kind, convert)
 }
 
 func encrypted(p []byte) bool {
