@@ -26,7 +26,7 @@ func init() {
 			"A batch is handed on as soon as it is full, nothing more came for 10 ms, or `batchDurationMillis` passed: Flume waits for the full batch or the time. " +
 			"As in Kafka and Flume, a group without committed offsets starts at the end of the topic: set `kafka.consumer.auto.offset.reset = earliest` to read what is there. " +
 			"With `useFlumeEventFormat` a record that is not such an event is skipped, logged with its place and counted in EventReadFail. " +
-			"`kafka.topics.regex` must match the whole name. A topic that is deleted and made again is read as a new one, and a topic of `kafka.topics` that does not exist is named in the log and in health. " +
+			"`kafka.topics.regex` must match the whole name. New topics are found after `kafka.consumer.metadata.max.age.ms`; with `latest` what was written to one before that is not read, as in Kafka: set `earliest`. A topic that is deleted and made again is read as a new one, and a topic of `kafka.topics` that does not exist is named in the log and in health. " +
 			"With `auto.offset.reset = latest` the end at which a partition begins is committed at once, so that what comes after it is not passed over when the partition moves to another member or the agent restarts before its first commit: Flume loses it.",
 	}, func() component.SourceConfig { return new(config) })
 }
