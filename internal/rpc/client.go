@@ -202,6 +202,7 @@ func (c *conn) abort() {
 // is too old, or the peer has closed it, as one does that is started again. A
 // call on that would fail without need.
 func (c *conn) stale() bool {
+	_ = c.raw.SetReadDeadline(time.Time{}) // that of the last call is over, and would keep the look from being taken
 	ended, _ := c.peek.ended()
 	return ended || c.set.maxAge > 0 && time.Since(c.since) >= c.set.maxAge
 }

@@ -359,6 +359,11 @@ func TestPeerStartedAgain(t *testing.T) {
 		cl := newClient(t, p, addr)
 		for range 3 {
 			send(t, cl, batchOf(1, false))
+			for _, c := range cl.(*endpoint).free { // as after request-timeout
+				if err := c.raw.SetDeadline(time.Unix(0, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			running.Stop()
 			_, port, err := net.SplitHostPort(addr)
 			if err != nil {
