@@ -222,9 +222,8 @@ func newHandOver(t *testing.T, free *ports, ch kafkaChannel, evs []event.Event) 
 	for _, e := range evs {
 		b.AppendEvent(e.Body, e.Headers)
 	}
-	if err := c.Put(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
+	// A broker that has just started may take some seconds to make a topic, which fails all of a put.
+	eventually(t, time.Minute, "a put into "+ch.topic, func() error { return c.Put(t.Context(), b) })
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
