@@ -93,7 +93,7 @@ func (p *postgres) kill() {
 // TestDatabaseChannel: the channel's own tests against a real PostgreSQL: the suites that every channel passes, connections
 // that end, what the server refuses, two owners.
 func TestDatabaseChannel(t *testing.T) {
-	t.Parallel() // with each other: they wait most of the time
+	t.Parallel()                           // with each other: they wait most of the time
 	p := startPostgres(t, "fsync = off\n") // this test is not about the server's disk
 	cmd := exec.Command("go", "test", "-count=1", "-short", "-v", "-run", "^TestPostgres", "../../internal/channel/jdbc")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("SLUICE_POSTGRES=postgresql://peer:peer@127.0.0.1:%d/peer?sslmode=disable", p.port))
