@@ -43,7 +43,8 @@ func TestCheckRealFiles(t *testing.T) {
 		if outcome == "up" && len(r.agents) == 0 {
 			t.Errorf("%s: Flume has this agent, check does not", id)
 		}
-		if !allBuilt(t, path, name) {
+		// Some types were not on the class path of the Flume that it is compared with.
+		if !allBuilt(t, path, name) || strings.HasPrefix(col[7], "Unable to load ") {
 			continue
 		}
 		compared++
