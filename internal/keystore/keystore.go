@@ -1,5 +1,5 @@
 // Package keystore reads what Java programs keep keys and certificates in: JKS
-// and PKCS12 stores, and PEM files as well.
+// and PKCS12 stores, and PEM files as well; and the secret keys of JCEKS stores.
 package keystore
 
 import (
@@ -114,7 +114,7 @@ func kind(b []byte) storeKind {
 }
 
 func errKind(b []byte) error {
-	if bytes.HasPrefix(b, []byte{0xCE, 0xCE, 0xCE, 0xCE}) {
+	if bytes.HasPrefix(b, []byte(magicJCEKS)) {
 		return errors.New("it is a JCEKS store; convert it: keytool -importkeystore -srckeystore OLD -srcstoretype JCEKS -destkeystore NEW -deststoretype PKCS12")
 	}
 	return errors.New("it is neither a JKS nor a PKCS12 store nor a PEM file")
@@ -123,14 +123,11 @@ func errKind(b []byte) error {
 // sealed is a JKS store under the empty password: without a password Java does
 // not check the digest at the end either.
 func sealed(b []byte) []byte {
-	const size = sha1.Size
-	if len(b) < size {
+	n := len(b) - sha1.Size
+	if n < 0 {
 		return b
 	}
-	h := sha1.New()
-	h.Write([]byte("Mighty Aphrodite")) // the format's own salt
-	h.Write(b[:len(b)-size])
-	return h.Sum(slices.Clone(b[:len(b)-size]))
+	return append(slices.Clone(b[:n]), storeDigest("", b[:n])...)
 }
 
 func openJKS(b []byte, password string) (jks.KeyStore, error) {
