@@ -25,6 +25,10 @@ type dumpCmd struct {
 	JSON     bool     `help:"Write JSON, a line for each batch, record or entry."`
 	MaxBytes int64    `placeholder:"N" help:"Read no more of a segment than this."`
 
+	KeyStore         string            `name:"keystore" and:"keystore" type:"existingfile" placeholder:"FILE" help:"The JCEKS key store of a file channel's encryption, to show its events."`
+	KeyStorePassword string            `name:"keystore-password-file" and:"keystore" type:"existingfile" placeholder:"FILE" help:"A file with the key store's password."`
+	KeyPasswords     map[string]string `name:"key-password-file" mapsep:"none" placeholder:"ALIAS=FILE" help:"A file with the password of a key that has its own."`
+
 	kafka, indexSanity, skipMetadata bool // called as kafka-dump-log
 	decodeKey, decodeValue           func([]byte) (string, error)
 }

@@ -22,6 +22,7 @@ type jsonChannelFrame struct {
 	Frame    int64              `json:"frame"`
 	Event    int64              `json:"event"`
 	Count    int                `json:"count,omitempty"`
+	Key      string             `json:"key,omitempty"`
 	Taken    [][2]int64         `json:"taken,omitempty"`
 	Events   []jsonChannelEvent `json:"events,omitempty"`
 }
@@ -37,7 +38,11 @@ type jsonChannelEvent struct {
 // channelSegment shows or verifies a segment of a file channel.
 func (d *dumper) channelSegment(path string) error {
 	deep := d.Deep || d.Data
-	seg, err := file.Inspect(path, func(f *file.Frame) error {
+	keys, err := d.keys()
+	if err != nil {
+		return err
+	}
+	seg, err := file.Inspect(path, keys, func(f *file.Frame) error {
 		if d.Verify {
 			return nil
 		}
@@ -63,6 +68,14 @@ func (d *dumper) channelSegment(path string) error {
 	return err
 }
 
+// keys are those for a file channel's events, or nil.
+func (d *dumper) keys() (file.Keys, error) {
+	if d.KeyStore == "" {
+		return nil, nil
+	}
+	return (&file.KeyStore{File: d.KeyStore, PasswordFile: d.KeyStorePassword, Own: d.KeyPasswords}).Open()
+}
+
 // lastChannelSegment says whether no other segment beside it is newer. (One in another directory may be.)
 func lastChannelSegment(path string) bool {
 	others, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"+file.SegmentExt))
@@ -70,10 +83,13 @@ func lastChannelSegment(path string) bool {
 }
 
 func (d *dumper) channelFrame(path string, f *file.Frame, deep bool) error {
+	if deep && f.Key != "" && d.KeyStore == "" {
+		return fmt.Errorf("the events of the frame at byte %d are encrypted with the key %q: give --keystore and --keystore-password-file, or show them without --deep and --print-data-log", f.Position, f.Key)
+	}
 	if d.JSON {
 		j := jsonChannelFrame{File: path, Position: f.Position, Size: f.Size, Type: "take", Frame: f.Number, Event: f.Event, Taken: f.Taken}
 		if f.Put {
-			j.Type, j.Count = "put", len(f.Events)
+			j.Type, j.Count, j.Key = "put", f.Count, f.Key
 		}
 		if deep {
 			for i := range f.Events {
@@ -90,7 +106,11 @@ func (d *dumper) channelFrame(path string, f *file.Frame, deep bool) error {
 		_, err := fmt.Fprintf(d.out, "take frame: %d position: %d size: %d taken: %s nextEvent: %d\n", f.Number, f.Position, f.Size, strings.Join(ranges, ","), f.Event)
 		return err
 	}
-	if _, err := fmt.Fprintf(d.out, "put frame: %d position: %d size: %d firstEvent: %d count: %d\n", f.Number, f.Position, f.Size, f.Event, len(f.Events)); err != nil || !deep {
+	encrypted := ""
+	if f.Key != "" {
+		encrypted = " key: " + f.Key
+	}
+	if _, err := fmt.Fprintf(d.out, "put frame: %d position: %d size: %d firstEvent: %d count: %d%s\n", f.Number, f.Position, f.Size, f.Event, f.Count, encrypted); err != nil || !deep {
 		return err
 	}
 	for i := range f.Events {
@@ -263,8 +283,8 @@ Number of Corrupt Events = %d
 
 // sluice counts a segment. Each range of a take counts as a record, as each take does in Flume.
 func (s *integrity) sluice(env *Env, path string) error {
-	_, err := file.Inspect(path, func(f *file.Frame) error {
-		n := int64(len(f.Events))
+	_, err := file.Inspect(path, nil, func(f *file.Frame) error {
+		n := int64(f.Count)
 		s.puts += n
 		s.valid += n
 		s.records += n + int64(len(f.Taken))

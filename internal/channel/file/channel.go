@@ -38,6 +38,9 @@ type Config struct {
 	// SyncEvery is not 0 if no put and no commit waits for a sync, which a timer does instead.
 	SyncEvery time.Duration
 
+	// Encryption is nil if what is put is not encrypted.
+	Encryption *Encryption
+
 	FS        vfs.FS
 	FreeSpace func(dir string) (int64, error)
 	Env       component.Env
@@ -291,19 +294,14 @@ func (r *running) put(evs []event.Event) error {
 	for i := range evs {
 		b = appendEvent(b, &evs[i])
 	}
-	if cap(b) <= 4<<20 {
-		*buf = b
+	keep(buf, b)
+	if n, most := int64(r.wal.frameSize(b)), min(r.wal.maxSize-segmentHead, maxFrame); n > most {
+		return component.Permanent(fmt.Errorf("they need %d bytes, a file of the channel has room for %d: raise maxFileSize", n, most))
 	}
-	if most := min(r.wal.maxSize-segmentHead, maxFrame); int64(len(b)) > most {
-		return component.Permanent(fmt.Errorf("they need %d bytes, a file of the channel has room for %d: raise maxFileSize", len(b), most))
-	}
-	write := func() (mark, error) {
-		return r.wal.append(b, len(evs), false, func(seq, ev int64) { seal(b, framePut, len(evs), seq, ev) })
-	}
-	m, err := write()
+	m, err := r.wal.put(b, len(evs))
 	var full *noSpaceError
 	if errors.As(err, &full) && r.shed() {
-		m, err = write()
+		m, err = r.wal.put(b, len(evs))
 	}
 	if err == nil {
 		err = r.wal.commit(m)
@@ -324,6 +322,13 @@ func (r *running) put(evs []event.Event) error {
 		signal(r.kick)
 	}
 	return err
+}
+
+// keep keeps a buffer for the next use, unless it is unusually large.
+func keep(buf *[]byte, b []byte) {
+	if cap(b) <= 4<<20 {
+		*buf = b
+	}
 }
 
 // NewTaker returns a taker with a lease of its own that is used over and over.

@@ -38,6 +38,7 @@ type config struct {
 	maxFile, minFree         int64
 	onClose, syncEach        bool
 	syncEvery                time.Duration
+	encryption               encryption
 }
 
 // Limits and defaults of Flume.
@@ -55,8 +56,7 @@ const (
 
 func (c *config) Fields() []component.Field {
 	const replayed = "no replay of the whole log is ever needed: a checkpoint says where to begin, and without one a single pass over the files does"
-	const noKeys = "there is no encryption at rest in the channel: put its directories on an encrypted file system (dm-crypt, fscrypt), which protects the sinks' and sources' files as well"
-	return []component.Field{
+	return append([]component.Field{
 		component.String("checkpointDir", &c.checkpointDir, "").AsType("path").AsDefault("${user.home}" + homeCheckpoint).
 			Describe("Where the checkpoint is. It is small, and the log can do without."),
 		component.CommaList("dataDirs", &c.dataDirs).AsDefault("${user.home}" + homeData).
@@ -86,8 +86,7 @@ func (c *config) Fields() []component.Field {
 			Describe("The time between two syncs with fsyncPerTransaction=false."),
 		component.Ignore("use-log-replay-v1", replayed),
 		component.Ignore("use-fast-replay", replayed),
-		component.Refuse("encryption.", noKeys),
-	}
+	}, c.encryption.fields()...)
 }
 
 // NewChannel makes the channel.
@@ -145,6 +144,10 @@ func (c *config) channel(env component.Env) (Config, error) {
 			c.dataDirs = []string{home + homeData}
 		}
 	}
+	var err error
+	if cfg.Encryption, err = c.encryption.check(env); err != nil {
+		return Config{}, err
+	}
 	used := map[string]string{}
 	add := func(key, value string) (string, error) {
 		dir, err := filepath.Abs(strings.TrimSpace(value))
@@ -157,7 +160,6 @@ func (c *config) channel(env component.Env) (Config, error) {
 		used[dir] = key
 		return dir, nil
 	}
-	var err error
 	if cfg.CheckpointDir, err = add("checkpointDir", c.checkpointDir); err != nil {
 		return Config{}, err
 	}

@@ -54,7 +54,4 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
-	if _, findings, _ := decode(t, prop("encryption.keyProvider", "JCEKSFILE")); len(findings) != 1 || !findings[0].Error {
-		t.Errorf("encryption: %v", findings)
-	}
 }

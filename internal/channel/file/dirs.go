@@ -171,7 +171,7 @@ func clean(fsys vfs.FS, dir string) error {
 	}
 	for _, e := range entries {
 		switch name := e.Name(); {
-		case strings.HasSuffix(name, segmentExt+".deleted"), name == checkpointFile+".tmp", name == markFile+".tmp", name == importedFile+".tmp":
+		case strings.HasSuffix(name, segmentExt+".deleted"), strings.HasSuffix(name, segmentExt+".tmp"), name == checkpointFile+".tmp", name == markFile+".tmp", name == importedFile+".tmp":
 			if err := fsys.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove left-over file: %w", err)
 			}

@@ -20,7 +20,9 @@ const (
 	frameHead     = 32 // bytes of a frame's header
 	rangeSize     = 16 // bytes of one range in a take frame
 
-	flagImport = 1 // of a segment: written by an import that had not come to its end
+	flagImport           = 1 // of a segment: written by an import that had not come to its end
+	flagEncryptedSegment = 2 // of a segment: puts in it may be encrypted
+	flagEncrypted        = 1 // of a frame: the events are encrypted
 
 	// maxFrame bounds a frame's length, as the length field would.
 	maxFrame = math.MaxInt32
@@ -37,11 +39,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // header is the head of a frame.
 type header struct {
-	size  int64 // of the whole frame
-	typ   frameType
-	count uint32 // events of a put, ranges of a take
-	seq   int64  // frames are numbered without gaps over all segments
-	event int64  // a put: number of its first event; a take: of the next event that will be put
+	size      int64 // of the whole frame
+	typ       frameType
+	encrypted bool   // a put whose events are
+	count     uint32 // events of a put, ranges of a take
+	seq       int64  // frames are numbered without gaps over all segments
+	event     int64  // a put: number of its first event; a take: of the next event that will be put
 }
 
 var errFrame = errors.New("not a frame")
@@ -50,18 +53,19 @@ var errFrame = errors.New("not a frame")
 // arbitrary bytes seldom goes wrong.
 func parseHeader(b []byte) (header, error) {
 	h := header{
-		size:  int64(binary.BigEndian.Uint32(b)),
-		typ:   frameType(b[8]),
-		count: binary.BigEndian.Uint32(b[12:]),
-		seq:   int64(binary.BigEndian.Uint64(b[16:])),
-		event: int64(binary.BigEndian.Uint64(b[24:])),
+		size:      int64(binary.BigEndian.Uint32(b)),
+		typ:       frameType(b[8]),
+		encrypted: b[9] == flagEncrypted,
+		count:     binary.BigEndian.Uint32(b[12:]),
+		seq:       int64(binary.BigEndian.Uint64(b[16:])),
+		event:     int64(binary.BigEndian.Uint64(b[24:])),
 	}
 	switch {
 	case h.size < frameHead || h.size > maxFrame:
 		return h, fmt.Errorf("%w: length %d", errFrame, h.size)
 	case h.typ != framePut && h.typ != frameTake:
 		return h, fmt.Errorf("%w: type %d", errFrame, h.typ)
-	case b[9]|b[10]|b[11] != 0:
+	case b[9] != 0 && !(h.encrypted && h.typ == framePut) || b[10]|b[11] != 0:
 		return h, fmt.Errorf("%w: unknown flags", errFrame)
 	case h.count == 0 || h.seq < 0 || h.event < 0 || h.event > math.MaxInt64-int64(h.count):
 		return h, fmt.Errorf("%w: count %d, sequence %d, event %d", errFrame, h.count, h.seq, h.event)
@@ -93,13 +97,21 @@ func parseFrame(b []byte) (header, error) {
 
 // seal fills in the head of the frame b, whose first frameHead bytes are reserved for it.
 func seal(b []byte, typ frameType, count int, seq, event int64) {
+	writeHead(b, typ, 0, count, seq, event)
+	writeCRC(b)
+}
+
+// writeHead fills in a frame's head but for the CRC.
+func writeHead(b []byte, typ frameType, flags byte, count int, seq, event int64) {
 	binary.BigEndian.PutUint32(b, uint32(len(b)))
-	b[8], b[9], b[10], b[11] = byte(typ), 0, 0, 0
+	b[8], b[9], b[10], b[11] = byte(typ), flags, 0, 0
 	binary.BigEndian.PutUint32(b[12:], uint32(count))
 	binary.BigEndian.PutUint64(b[16:], uint64(seq))
 	binary.BigEndian.PutUint64(b[24:], uint64(event))
-	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
 }
+
+// writeCRC fills in the CRC of a frame or of a segment's header.
+func writeCRC(b []byte) { binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli)) }
 
 // appendEvent encodes an event: the length of the body, the headers, the body.
 func appendEvent(b []byte, e *event.Event) []byte {
@@ -155,6 +167,7 @@ type channelID [16]byte
 type segmentInfo struct {
 	id        channelID
 	importing bool
+	encrypted bool  // puts in it may be; binaries that do not know that refuse the segment
 	seq       int64 // of the first frame; the file's name has it too
 	event     int64 // number of the first event that is put here or later
 	prev      int64 // the first frame of the segment before; -1: none was there
@@ -165,14 +178,19 @@ func (s segmentInfo) encode() []byte {
 	b := make([]byte, segmentHead)
 	copy(b, segmentMagic)
 	binary.BigEndian.PutUint16(b[8:], formatVersion)
+	var flags uint16
 	if s.importing {
-		binary.BigEndian.PutUint16(b[10:], flagImport)
+		flags |= flagImport
 	}
+	if s.encrypted {
+		flags |= flagEncryptedSegment
+	}
+	binary.BigEndian.PutUint16(b[10:], flags)
 	copy(b[16:], s.id[:])
 	for i, v := range []int64{s.seq, s.event, s.prev, s.low} {
 		binary.BigEndian.PutUint64(b[32+8*i:], uint64(v))
 	}
-	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	writeCRC(b)
 	return b
 }
 
@@ -191,10 +209,10 @@ func parseSegment(b []byte) (segmentInfo, error) {
 		return s, fmt.Errorf("segment format %d: %w", v, errVersion)
 	}
 	flags := binary.BigEndian.Uint16(b[10:])
-	if flags&^flagImport != 0 {
+	if flags&^(flagImport|flagEncryptedSegment) != 0 {
 		return s, fmt.Errorf("segment flags %04x: %w", flags, errVersion)
 	}
-	s.importing = flags&flagImport != 0
+	s.importing, s.encrypted = flags&flagImport != 0, flags&flagEncryptedSegment != 0
 	copy(s.id[:], b[16:])
 	for i, p := range []*int64{&s.seq, &s.event, &s.prev, &s.low} {
 		*p = int64(binary.BigEndian.Uint64(b[32+8*i:]))

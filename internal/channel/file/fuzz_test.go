@@ -156,7 +156,12 @@ func FuzzRecover(f *testing.F) {
 func TestAllocations(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	cfg.MaxFileSize, cfg.KeepAlive, cfg.TransactionCapacity, cfg.Capacity = 1<<30, 0, 1000, 10000
-	c := start(t, cfg)
+	// A put of 1000 events and two takes: nothing of it may grow with the events.
+	componenttest.NoMoreAllocs(t, 12, putAndTake(t, start(t, cfg)))
+}
+
+// putAndTake is a round of a put of 1000 events and two takes, after some to warm up.
+func putAndTake(t *testing.T, c *Channel) (round func()) {
 	b := c.pool.NewBatch()
 	for i := range 1000 {
 		var hs []event.KV
@@ -166,7 +171,7 @@ func TestAllocations(t *testing.T) {
 		b.AppendEvent(bytes.Repeat([]byte("x"), 48), hs)
 	}
 	tk := c.NewTaker()
-	round := func() {
+	round = func() {
 		if err := c.Put(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
@@ -183,8 +188,7 @@ func TestAllocations(t *testing.T) {
 	for range 5 {
 		round()
 	}
-	// A put of 1000 events and two takes: nothing of it may grow with the events.
-	componenttest.NoMoreAllocs(t, 12, round)
+	return round
 }
 
 func BenchmarkPutTakeCommit(b *testing.B) {

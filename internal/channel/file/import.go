@@ -67,7 +67,7 @@ func (rec *recovery) importFlume(ctx context.Context) (bool, error) {
 		if n == 0 {
 			return nil
 		}
-		_, err := w.append(b, n, false, func(seq, ev int64) { seal(b, framePut, n, seq, ev) })
+		_, err := w.put(b, n)
 		b, n = b[:frameHead], 0
 		return err
 	}

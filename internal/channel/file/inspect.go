@@ -25,11 +25,13 @@ const (
 // Frame is a frame of a segment, as Inspect finds it. Its slices are valid until the visit returns.
 type Frame struct {
 	Position, Size int64
-	Put            bool  // otherwise a take
-	Number         int64 // of the frame
-	Event          int64 // number of the first event of a put, or of the next that will be put
-	Events         []event.Event
-	Taken          [][2]int64 // ranges of a take: from, and up to but not including
+	Put            bool          // otherwise a take
+	Number         int64         // of the frame
+	Event          int64         // number of the first event of a put, or of the next that will be put
+	Count          int           // events of a put
+	Key            string        // that they are encrypted with, if they are
+	Events         []event.Event // none if they are encrypted and no keys were given
+	Taken          [][2]int64    // ranges of a take: from, and up to but not including
 }
 
 // Segment is what the header of a segment says.
@@ -57,8 +59,9 @@ func (d Damage) String() string {
 	return fmt.Sprintf("%s: bytes %d to %d: %v", d.Path, d.From, d.To, d.Err)
 }
 
-// Inspect reads a segment, of a channel that may run, and calls visit for each frame and found for each damaged place.
-func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment, error) {
+// Inspect reads a segment, of a channel that may run, and calls visit for each frame and found for each damaged place. keys
+// decrypt the events; they may be nil, everything else can be read without.
+func Inspect(path string, keys Keys, visit func(*Frame) error, found func(Damage)) (Segment, error) {
 	f, err := seglog.Open(vfs.OS{}, path)
 	if err != nil {
 		return Segment{}, err
@@ -85,6 +88,9 @@ func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment
 		out = Segment{Channel: fmt.Sprintf("%x", info.id), First: info.seq, Event: info.event, Before: info.prev, Low: info.low, ImportUnderWay: info.importing}
 	}
 	var names headers.Names
+	op := opener{keys: keys, id: info.id}
+	var plain []byte
+	var keyErr error // which is no damage
 	fr := &framing{seq: info.seq, event: info.event, gap: err != nil}
 	fr.accept = func(pos int64, h header, frame []byte) error {
 		out.Frames++
@@ -100,6 +106,23 @@ func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment
 			}
 			return visit(&v)
 		}
+		v.Count = int(h.count)
+		out.Events += int64(h.count)
+		if h.encrypted {
+			l, err := parseLock(frame)
+			if err != nil {
+				return err
+			}
+			v.Key = string(l.alias)
+			if keys == nil {
+				return visit(&v)
+			}
+			if frame, err = op.open(plain, frame); err != nil {
+				keyErr = fmt.Errorf("%s at byte %d: %w", path, pos, err)
+				return keyErr
+			}
+			plain = frame
+		}
 		rest := frame[frameHead:]
 		for range h.count {
 			var e event.Event
@@ -109,11 +132,13 @@ func Inspect(path string, visit func(*Frame) error, found func(Damage)) (Segment
 			}
 			v.Events = append(v.Events, e)
 		}
-		out.Events += int64(h.count)
 		return visit(&v)
 	}
 	for from := int64(segmentHead); from < size; {
 		res, err := seglog.Scan(f, path, from, size, fr)
+		if keyErr != nil {
+			return out, keyErr
+		}
 		var ce *seglog.CorruptionError
 		switch {
 		case errors.As(err, &ce):
@@ -209,6 +234,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 	}
 	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.seq, b.seq) })
 	var id channelID
+	encrypted := false
 	bad := map[*segment]error{}
 	for _, s := range segs {
 		b := make([]byte, segmentHead)
@@ -231,6 +257,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 			return 0, fmt.Errorf("%s belongs to another channel than %s", s.file.Path(), segs[0].file.Path())
 		}
 		s.segmentInfo, id = info, info.id
+		encrypted = encrypted || info.encrypted
 	}
 	if id == (channelID{}) {
 		return 0, errors.New("no file has a header that can be read: the channel's id is not known")
@@ -255,7 +282,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 			if rerr != nil {
 				return repaired, rerr
 			}
-			s.segmentInfo = segmentInfo{id: id, seq: s.seq, event: h.event, prev: prev}
+			s.segmentInfo = segmentInfo{id: id, seq: s.seq, event: h.event, prev: prev, encrypted: encrypted || h.encrypted}
 			do(func() error { return rewriteHeader(s, true) }, "%s: the header is made anew (%v)", name, herr)
 		} else if i > 0 && s.prev != prev {
 			missing := s.prev
@@ -295,7 +322,7 @@ func Repair(dirs []string, dry bool, say func(string)) (repaired int, err error)
 			return repaired, err
 		}
 		path := s.file.Path()
-		_, ierr := Inspect(path, func(*Frame) error { return nil }, func(d Damage) {
+		_, ierr := Inspect(path, nil, func(*Frame) error { return nil }, func(d Damage) {
 			if d.From == 0 || d.Torn && s == segs[len(segs)-1] {
 				return // the header; and what the next start cuts off
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,10 @@ type wal struct {
 	maxSize   int64
 	minFree   int64
 	freeSpace func(dir string) (int64, error)
-	lazy      bool // nobody waits for a sync: a timer does it
+	lazy      bool       // nobody waits for a sync: a timer does it
+	sealer    *sealer    // nil: puts are not encrypted
+	opener    opener     // for takers
+	bufs      *sync.Pool // *[]byte, for encrypted frames
 
 	written atomic.Int64 // bytes since the last checkpoint
 
@@ -87,6 +91,26 @@ func (e *noSpaceError) Unwrap() []error {
 	return []error{component.ErrFull, e.err}
 }
 
+// put writes a put of so many events, which are in b behind the room for the head.
+func (l *wal) put(b []byte, events int) (mark, error) {
+	if l.sealer == nil {
+		return l.append(b, events, false, func(seq, ev int64) { seal(b, framePut, events, seq, ev) })
+	}
+	buf := l.bufs.Get().(*[]byte)
+	defer l.bufs.Put(buf)
+	frame := slices.Grow((*buf)[:0], l.frameSize(b))[:l.frameSize(b)]
+	keep(buf, frame)
+	return l.append(frame, events, false, func(seq, ev int64) { l.sealer.seal(frame, b, events, seq, ev) })
+}
+
+// frameSize is how long the frame of a put gets.
+func (l *wal) frameSize(b []byte) int {
+	if l.sealer == nil {
+		return len(b)
+	}
+	return len(b) + l.sealer.overhead()
+}
+
 // append writes a frame. fill gets the numbers that the frame has to bear and seals it. events is how many events the
 // frame puts. A frame that only frees space may use the last of the disk.
 func (l *wal) append(frame []byte, events int, frees bool, fill func(seq, event int64)) (mark, error) {
@@ -94,6 +118,16 @@ func (l *wal) append(frame []byte, events int, frees bool, fill func(seq, event 
 	defer l.mu.Unlock()
 	if err := l.failed(); err != nil {
 		return mark{}, err
+	}
+	if l.sealer != nil && events > 0 {
+		if err := l.sealer.ready(); err != nil {
+			return mark{}, err
+		}
+		if !l.end.seg.encrypted { // no segment for this run could be begun at its start
+			if err := l.roll(int64(len(frame)), false, 0); err != nil {
+				return mark{}, err
+			}
+		}
 	}
 	if l.end.off+int64(len(frame)) > l.maxSize && l.end.off > segmentHead {
 		if err := l.roll(int64(len(frame)), frees, 0); err != nil {
@@ -219,6 +253,7 @@ func (l *wal) use(s *segment) {
 
 // create makes a segment's file, durably.
 func (l *wal) create(dir int, info segmentInfo) (_ *segment, err error) {
+	info.encrypted = l.sealer != nil
 	path := seglog.Name(l.dirs[dir].path, info.seq, segmentExt)
 	f, err := seglog.Create(l.fs, path)
 	if err != nil {

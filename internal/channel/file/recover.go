@@ -26,7 +26,7 @@ type recovery struct {
 
 // recover takes the directories and finds out what is in them. size is how many events wait.
 func (c *Channel) recover(ctx context.Context) (_ *running, size int64, err error) {
-	w := &wal{fs: c.cfg.FS, maxSize: c.cfg.MaxFileSize, minFree: c.cfg.MinFree, freeSpace: c.cfg.FreeSpace, lazy: c.cfg.SyncEvery > 0}
+	w := &wal{fs: c.cfg.FS, maxSize: c.cfg.MaxFileSize, minFree: c.cfg.MinFree, freeSpace: c.cfg.FreeSpace, lazy: c.cfg.SyncEvery > 0, bufs: &c.bufs}
 	w.cond = sync.NewCond(&w.smu)
 	for _, dir := range c.cfg.DataDirs {
 		w.dirs = append(w.dirs, dataDir{path: dir})
@@ -59,6 +59,12 @@ func (c *Channel) recover(ctx context.Context) (_ *running, size int64, err erro
 	if err := rec.load(); err != nil {
 		return nil, 0, err
 	}
+	if w.id == (channelID{}) {
+		rand.Read(w.id[:])
+	}
+	if err := rec.openKeys(); err != nil {
+		return nil, 0, err
+	}
 	if len(w.segs) == 0 {
 		if err := rec.begin(ctx); err != nil {
 			return nil, 0, err
@@ -68,6 +74,9 @@ func (c *Channel) recover(ctx context.Context) (_ *running, size int64, err erro
 	}
 	scanned, err := rec.replay(ctx)
 	if err != nil {
+		return nil, 0, err
+	}
+	if err := rec.checkKeys(); err != nil {
 		return nil, 0, err
 	}
 	if err := rec.end(); err != nil {
@@ -220,7 +229,7 @@ func (rec *recovery) readHeader(s *segment, last bool) (gone bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read %s: %w", s.file.Path(), err)
 	}
-	s.id, s.event, s.prev = w.id, h.event, -1
+	s.id, s.event, s.prev, s.encrypted = w.id, h.event, -1, true // for all that is known
 	for _, o := range w.segs {
 		if o.seq < s.seq {
 			s.prev = o.seq
@@ -247,9 +256,6 @@ func (rec *recovery) damage(s *segment, from, to int64, cause error) error {
 // begin makes the first segment, with the events of a Flume channel if that left some here.
 func (rec *recovery) begin(ctx context.Context) error {
 	w := rec.w
-	if w.id == (channelID{}) {
-		rand.Read(w.id[:])
-	}
 	imported, err := rec.importFlume(ctx)
 	if err != nil || imported {
 		return err
@@ -442,7 +448,7 @@ func (rec *recovery) end() error {
 	}
 	w.synced, w.visible = w.end.seq, w.end
 	if s.file.Size() == segmentHead && s.event == w.end.event && s.seq == w.end.seq {
-		return nil
+		return rec.reuse(s)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -452,4 +458,96 @@ func (rec *recovery) end() error {
 		return nil
 	}
 	return err
+}
+
+// reuse makes an empty segment one of this run.
+func (rec *recovery) reuse(s *segment) error {
+	if s.encrypted == (rec.w.sealer != nil) {
+		return nil
+	}
+	s.encrypted = !s.encrypted
+	old, path := s.file, s.file.Path()
+	if err := seglog.WriteFile(rec.w.fs, path, s.encode()); err != nil {
+		return err
+	}
+	f, err := seglog.Open(rec.w.fs, path)
+	if err != nil {
+		return err
+	}
+	s.file = f
+	return old.Release()
+}
+
+// openKeys opens the key store, and fetches the key for what will be put.
+func (rec *recovery) openKeys() error {
+	w, enc := rec.w, rec.c.cfg.Encryption
+	w.opener.id = w.id
+	if enc == nil {
+		return nil
+	}
+	keys, err := enc.Open()
+	if err != nil {
+		return fmt.Errorf("encryption: %w", err)
+	}
+	key, err := keys.Key(enc.ActiveKey)
+	if err == nil {
+		w.sealer, err = newSealer(enc.ActiveKey, key, w.id)
+	}
+	if err != nil {
+		return fmt.Errorf("encryption.activeKey %q: %w", enc.ActiveKey, err)
+	}
+	w.opener.keys = keys
+	return nil
+}
+
+// checkKeys says so at the start if a key is missing that events need which wait. A segment is written by one run, so by
+// one key: its first put tells.
+func (rec *recovery) checkKeys() error {
+	segs := rec.w.segs
+	for i, s := range segs {
+		last := rec.next.event
+		if i+1 < len(segs) {
+			last = segs[i+1].event
+		}
+		if !s.encrypted || last <= rec.low {
+			continue
+		}
+		frame, at, err := firstEncrypted(s)
+		if err != nil || frame == nil {
+			continue // what cannot be read, or is damaged, is the takers' matter
+		}
+		l, err := parseLock(frame)
+		if err == nil {
+			err = rec.w.opener.fit(l)
+		}
+		if err != nil {
+			return fmt.Errorf("%s at byte %d: %w", s.file.Path(), at, err)
+		}
+	}
+	return nil
+}
+
+// firstEncrypted returns the first encrypted put of a segment, if it is among the first bytes of it.
+func firstEncrypted(s *segment) ([]byte, int64, error) {
+	head := make([]byte, frameHead)
+	for at := int64(segmentHead); at < min(s.file.Size(), readAhead); {
+		if err := readFull(s, head, at); err != nil {
+			return nil, 0, err
+		}
+		h, err := parseHeader(head)
+		if err != nil || h.size > s.file.Size()-at {
+			return nil, 0, err
+		}
+		if !h.encrypted {
+			at += h.size
+			continue
+		}
+		frame := make([]byte, h.size)
+		if err := readFull(s, frame, at); err != nil {
+			return nil, 0, err
+		}
+		_, err = parseFrame(frame)
+		return frame, at, err
+	}
+	return nil, 0, nil
 }

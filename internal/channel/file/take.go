@@ -31,10 +31,12 @@ type cursor struct {
 	next int64 // the next event
 
 	// The frame at pos, once it is read and found good.
-	frame []byte // nil: not yet
-	off   int64  // where in it the event next begins
-	end   int64  // the number behind its last event
-	blk   *event.Block
+	frame  []byte // nil: not yet; decrypted
+	size   int64  // of it on the disk
+	off    int64  // where in it the event next begins
+	end    int64  // the number behind its last event
+	blk    *event.Block
+	opened *event.Block // blk, if it is not what was read but what was decrypted of it
 
 	// What was read of the segment last.
 	win    *event.Block
@@ -44,10 +46,19 @@ type cursor struct {
 
 // drop lets go of what was read.
 func (c *cursor) drop() {
-	c.frame = nil
+	c.leave()
 	if c.win != nil {
 		c.win.Release()
 		c.win, c.winSeg = nil, nil
+	}
+}
+
+// leave lets go of the frame.
+func (c *cursor) leave() {
+	c.frame, c.blk = nil, nil
+	if c.opened != nil {
+		c.opened.Release()
+		c.opened = nil
 	}
 }
 
@@ -122,9 +133,9 @@ func (r *running) advance() (bool, error) {
 			if ok || err != nil {
 				return ok, err
 			}
-			c.pos += int64(len(c.frame))
-			r.read.Add(int64(len(c.frame)))
-			c.frame = nil
+			c.pos += c.size
+			r.read.Add(c.size)
+			c.leave()
 		}
 		visible, err := r.wal.readable()
 		if err != nil {
@@ -163,7 +174,14 @@ func (r *running) advance() (bool, error) {
 			r.read.Add(h.size)
 		default:
 			r.lose(h.event)
-			c.frame, c.off, c.end, c.blk = b, frameHead, h.event+int64(h.count), c.win
+			blk := c.win
+			if h.encrypted {
+				if blk, b, err = r.decrypt(c.seg, c.pos, b); err != nil {
+					return false, err
+				}
+				c.opened = blk
+			}
+			c.frame, c.size, c.off, c.end, c.blk = b, h.size, frameHead, h.event+int64(h.count), blk
 			for at := h.event; at < c.next; at++ { // a recovery begins anywhere in a frame
 				if err := r.pass(); err != nil {
 					return false, err
@@ -171,6 +189,17 @@ func (r *running) advance() (bool, error) {
 			}
 		}
 	}
+}
+
+// decrypt returns a frame with its events as they were put, and the block that it is in. tk is held.
+func (r *running) decrypt(seg *segment, pos int64, frame []byte) (*event.Block, []byte, error) {
+	blk := r.c.pool.Block(len(frame))
+	b, err := r.wal.opener.open(blk.Extend(len(frame)), frame)
+	if err != nil {
+		blk.Release()
+		return nil, nil, fmt.Errorf("frame at byte %d of %s: %w", pos, seg.file.Path(), err)
+	}
+	return blk, b, nil
 }
 
 // skipTaken passes over what a recovery found taken in the cursor's frame; false if nothing else is left in it.
@@ -296,7 +325,7 @@ func (r *running) collect(l *lease, limit int) (more bool, err error) {
 		if s := r.taken.next(r.cur.next); s.from < stop {
 			stop = s.from
 		}
-		p := piece{seg: r.cur.seg, pos: r.cur.pos, size: int64(len(r.cur.frame)), off: r.cur.off, span: span{r.cur.next, r.cur.next}}
+		p := piece{seg: r.cur.seg, pos: r.cur.pos, size: r.cur.size, off: r.cur.off, span: span{r.cur.next, r.cur.next}}
 		p.to = min(stop, p.from+int64(limit-l.batch.Len()))
 		off, err := r.decode(l.batch, r.cur.frame, r.cur.blk, p)
 		if err != nil {
@@ -343,12 +372,20 @@ func (r *running) decode(b *event.Batch, frame []byte, blk *event.Block, p piece
 func (r *running) again(l *lease, limit int) error {
 	p := r.returned[0]
 	blk := r.c.pool.Block(int(p.size))
-	defer blk.Release()
+	defer func() { blk.Release() }()
 	b := blk.Extend(int(p.size))
 	err := readFull(p.seg, b, p.pos)
 	if err == nil {
-		if _, ferr := parseFrame(b); ferr != nil {
+		h, ferr := parseFrame(b)
+		switch {
+		case ferr != nil:
 			err = &corruptError{ferr}
+		case h.encrypted:
+			var opened *event.Block
+			if opened, b, err = r.decrypt(p.seg, p.pos, b); err == nil {
+				blk.Release()
+				blk = opened
+			}
 		}
 	}
 	var bad *corruptError
