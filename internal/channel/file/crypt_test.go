@@ -375,6 +375,9 @@ func TestInspectEncrypted(t *testing.T) {
 	}
 }
 
+// keytoolStore is a key store of keytool's.
+var keytoolStore = filepath.Join("..", "..", "keystore", "testdata", "keys.jceks")
+
 // TestKeyStore takes the keys from a store of keytool's, as an agent file names it.
 func TestKeyStore(t *testing.T) {
 	dir := t.TempDir()
@@ -385,12 +388,11 @@ func TestKeyStore(t *testing.T) {
 		}
 		return path
 	}
-	store := filepath.Join("..", "..", "keystore", "testdata", "keys.jceks")
 	props := func(more ...component.Property) []component.Property {
 		return append([]component.Property{
 			prop("checkpointDir", filepath.Join(dir, "c")), prop("dataDirs", filepath.Join(dir, "d")),
 			prop("encryption.activeKey", "key-0"), prop("encryption.cipherProvider", "AESCTRNOPADDING"), prop("encryption.keyProvider", "JCEKSFILE"),
-			prop("encryption.keyProvider.keyStoreFile", store), prop("encryption.keyProvider.keyStorePasswordFile", write("store", " storepass\n")),
+			prop("encryption.keyProvider.keyStoreFile", keytoolStore), prop("encryption.keyProvider.keyStorePasswordFile", write("store", " storepass\n")),
 		}, more...)
 	}
 	own := prop("encryption.keyProvider.keys.key-0.passwordFile", write("key0", "key0pass\n"))

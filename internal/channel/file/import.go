@@ -51,7 +51,7 @@ func (rec *recovery) importFlume(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	began := time.Now()
-	q, err := flumelog.Replay(ctx, rec.c.log, flumelog.Dirs{Checkpoint: cfg.CheckpointDir, Backup: cfg.BackupDir, Data: cfg.DataDirs})
+	q, err := flumelog.Replay(ctx, rec.c.log, flumelog.Dirs{Checkpoint: cfg.CheckpointDir, Backup: cfg.BackupDir, Data: cfg.DataDirs}, w.opener.keys)
 	if err != nil {
 		return false, fmt.Errorf("take over the events of the Flume channel: %w", err)
 	}

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-data/sluice/internal/keystore"
 	"github.com/sluice-data/sluice/internal/seglog"
 )
 
 // flumeDirs are the directories of a channel that a real Flume left: three lines, none taken.
-func flumeDirs(t *testing.T) Config {
+func flumeDirs(t *testing.T, files string) Config {
 	t.Helper()
 	cfg := testConfig(t.TempDir())
 	for _, dir := range cfg.DataDirs {
@@ -22,7 +23,7 @@ func flumeDirs(t *testing.T) Config {
 			t.Fatal(err)
 		}
 	}
-	if err := os.CopyFS(cfg.DataDirs[1], os.DirFS(filepath.Join("flumelog", "testdata"))); err != nil {
+	if err := os.CopyFS(cfg.DataDirs[1], os.DirFS(files)); err != nil {
 		t.Fatal(err)
 	}
 	return cfg
@@ -48,10 +49,13 @@ func bodiesOf(t *testing.T, c *Channel) (got []string) {
 	}
 }
 
+// clearFiles were written without encryption.
+var clearFiles = filepath.Join("flumelog", "testdata")
+
 var flumeLines = []string{"first line", "second line", "third line"}
 
 func TestImport(t *testing.T) {
-	cfg := flumeDirs(t)
+	cfg := flumeDirs(t, clearFiles)
 	var log bytes.Buffer
 	cfg.Env.Log = slog.New(slog.NewTextHandler(&log, nil))
 	name := filepath.Join(cfg.DataDirs[1], "log-1")
@@ -111,7 +115,7 @@ func TestImport(t *testing.T) {
 
 // TestImportInterrupted: what an import had written that did not come to its end does not count.
 func TestImportInterrupted(t *testing.T) {
-	cfg := flumeDirs(t)
+	cfg := flumeDirs(t, clearFiles)
 	half := segmentInfo{id: channelID{7}, importing: true, prev: -1}
 	b := append(half.encode(), putFrame(0, 0, someEvents()...)...)
 	if err := os.WriteFile(seglog.Name(cfg.DataDirs[0], 0, segmentExt), b, 0o640); err != nil {
@@ -124,4 +128,51 @@ func TestImportInterrupted(t *testing.T) {
 	if got := bodiesOf(t, start(t, cfg)); !slices.Equal(got, flumeLines) {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestImportEncrypted: of an encrypted channel, with the key store that its Flume had. Without the keys nothing is taken for
+// damaged, and nothing lost.
+func TestImportEncrypted(t *testing.T) {
+	cfg := flumeDirs(t, filepath.Join("testdata", "flume-encrypted"))
+	for want, enc := range map[string]*Encryption{
+		"no keys are given":                    nil,
+		`there is no key "key-0"`:              twoKeys.active("new"),
+		"records cannot be read with this key": testKeys{"new": twoKeys["new"], "key-0": twoKeys["old"]}.active("new"),
+	} {
+		cfg.Encryption = enc
+		if err := New(cfg).Start(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	cfg.Encryption = keytoolKeys(t).active("key-1")
+	c := start(t, cfg)
+	if !c.run.wal.end.seg.encrypted {
+		t.Error("what was taken over is not encrypted")
+	}
+	for _, s := range c.run.wal.segs {
+		if b, err := os.ReadFile(s.file.Path()); err != nil || bytes.Contains(b, []byte("line")) {
+			t.Errorf("%s has a line in the clear (%v)", s.file.Path(), err)
+		}
+	}
+	if got := bodiesOf(t, c); !slices.Equal(got, flumeLines) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// keytoolKeys are the keys of a store that keytool made.
+func keytoolKeys(t *testing.T) testKeys {
+	t.Helper()
+	s, err := keystore.OpenSecrets(keytoolStore, "storepass")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := testKeys{}
+	for alias, password := range map[string]string{"key-0": "key0pass", "key-1": "storepass"} {
+		key, err := s.Key(alias, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[alias] = string(key)
+	}
+	return keys
 }

@@ -11,15 +11,15 @@ import (
 	"strings"
 
 	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/internal/channel/file/flumelog"
 	"github.com/sluice-data/sluice/internal/keystore"
 )
 
-// Names of Flume's that the encryption's properties may have.
+// Names of Flume's for the encryption's properties.
 const (
-	cipherProvider      = "AESCTRNOPADDING"
-	cipherProviderClass = "org.apache.flume.channel.file.encryption.AESCTRNoPaddingProvider"
-	keyProvider         = "JCEKSFILE"
-	keyProviderClass    = "org.apache.flume.channel.file.encryption.JCEFileKeyProvider$Builder"
+	cipherProvider   = "AESCTRNOPADDING"
+	keyProvider      = "JCEKSFILE"
+	keyProviderClass = "org.apache.flume.channel.file.encryption.JCEFileKeyProvider$Builder"
 )
 
 // maxPassword bounds a file with a password.
@@ -71,7 +71,7 @@ func (e *encryption) check(env component.Env) (*Encryption, error) {
 	if !strings.EqualFold(e.provider, keyProvider) && e.provider != keyProviderClass {
 		return nil, &component.KeyError{Key: k, Err: fmt.Errorf("%q is not known: a class cannot be loaded", e.provider), Hint: "use " + keyProvider}
 	}
-	if !knownCipher(e.cipher) {
+	if !flumelog.KnowsCipher(e.cipher) {
 		return nil, &component.KeyError{Key: "encryption.cipherProvider", Err: fmt.Errorf("%q is not known: a class cannot be loaded", e.cipher), Hint: "use " + cipherProvider}
 	}
 	s := &KeyStore{File: strings.TrimSpace(e.storeFile), PasswordFile: strings.TrimSpace(e.storePasswordFile), Own: map[string]string{}}
@@ -87,10 +87,6 @@ func (e *encryption) check(env component.Env) (*Encryption, error) {
 		}
 	}
 	return &Encryption{ActiveKey: e.activeKey, Open: s.Open}, nil
-}
-
-func knownCipher(name string) bool {
-	return strings.EqualFold(name, cipherProvider) || name == cipherProviderClass
 }
 
 // KeyStore is a JCEKS store with the keys of a channel.

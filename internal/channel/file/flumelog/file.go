@@ -3,6 +3,7 @@
 package flumelog
 
 import (
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type Meta struct {
 	BackupPosition, BackupOrder   int64 // of the one before
 	Encrypted                     bool
 	CipherProvider, EncryptionKey string
+	CipherParameters              []byte // AES/CTR: the first counter block, of every record
 }
 
 // ParseMeta decodes a .meta.
@@ -62,6 +64,8 @@ func ParseMeta(b []byte) (m Meta, err error) {
 					m.CipherProvider = string(f.data)
 				case 2:
 					m.EncryptionKey = string(f.data)
+				case 3:
+					m.CipherParameters = f.data
 				}
 				return nil
 			})
@@ -90,6 +94,8 @@ type File struct {
 	Meta Meta
 	f    *os.File
 	size int64
+
+	cipher cipher.Block // nil: it is not encrypted, or Unlock was not called
 }
 
 var logName = regexp.MustCompile(`^log-(\d+)$`)
@@ -202,6 +208,8 @@ type Scanner struct {
 	Offset  int64 // of the last record
 	Payload []byte
 	Noops   int // records passed over because the integrity tool has marked them
+
+	plain []byte // Payload, if that is encrypted
 }
 
 // Scan returns a scanner from a position on.
@@ -269,6 +277,11 @@ func (s *Scanner) Next() (bool, error) {
 			s.Noops++
 			continue
 		}
+		if s.l.cipher != nil {
+			s.plain = slices.Grow(s.plain[:0], len(payload))[:len(payload)]
+			s.l.decrypt(s.plain, payload)
+			payload = s.plain
+		}
 		s.Payload = payload
 		return true, nil
 	}
@@ -295,6 +308,9 @@ func (l *File) At(pos int64, buf []byte) ([]byte, error) {
 	buf = slices.Grow(buf[:0], int(n))[:n]
 	if _, err := l.f.ReadAt(buf, pos+5); err != nil {
 		return buf, l.corrupt(pos, err)
+	}
+	if l.cipher != nil {
+		l.decrypt(buf, buf)
 	}
 	return buf, nil
 }

@@ -20,6 +20,11 @@ type Dirs struct {
 	Data               []string
 }
 
+// Keys gives the keys of encrypted log files by their aliases.
+type Keys interface {
+	Key(alias string) ([]byte, error)
+}
+
 // Queue is what a channel holds: the events that Flume would deliver, in its order.
 type Queue struct {
 	files  map[int32]*File
@@ -29,8 +34,8 @@ type Queue struct {
 	Checkpoint bool
 }
 
-// Replay finds out what a stopped channel holds, as Flume does when it starts.
-func Replay(ctx context.Context, log *slog.Logger, d Dirs) (_ *Queue, err error) {
+// Replay finds out what a stopped channel holds, as Flume does when it starts. keys may be nil if nothing is encrypted.
+func Replay(ctx context.Context, log *slog.Logger, d Dirs, keys Keys) (_ *Queue, err error) {
 	q := &Queue{files: map[int32]*File{}}
 	defer func() {
 		if err != nil {
@@ -55,8 +60,8 @@ func Replay(ctx context.Context, log *slog.Logger, d Dirs) (_ *Queue, err error)
 				return nil, fmt.Errorf("%s and %s have the same number", old.Path, path)
 			}
 			q.files[f.Meta.ID] = f
-			if f.Meta.Encrypted {
-				return nil, fmt.Errorf("%s is encrypted (%s, key %s): let Flume drain the channel", path, f.Meta.CipherProvider, f.Meta.EncryptionKey)
+			if err := f.Unlock(keys); err != nil {
+				return nil, err
 			}
 			q.Paths = append(q.Paths, path)
 		}
