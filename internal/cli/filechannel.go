@@ -312,7 +312,7 @@ func (s *integrity) flume(env *Env, path string) error {
 	}
 	defer f.Close()
 	if f.Meta.Encrypted {
-		return fmt.Errorf("%s is encrypted, which only Flume's own tool reads", path)
+		return fmt.Errorf("%s is encrypted: as Flume's, this tool reads no encrypted files. A channel that takes them over passes over what is damaged", path)
 	}
 	saved := false
 	for scan := f.Scan(0); ; {

@@ -17,11 +17,14 @@ import (
 )
 
 // fileChannel makes a stopped channel with 40 events in several segments, of which some were taken.
-func fileChannel(t *testing.T) (cfg file.Config, segments []string) {
+func fileChannel(t *testing.T, change ...func(*file.Config)) (cfg file.Config, segments []string) {
 	t.Helper()
 	dir := t.TempDir()
 	cfg = file.Config{CheckpointDir: filepath.Join(dir, "c"), DataDirs: []string{filepath.Join(dir, "d1"), filepath.Join(dir, "d2")},
 		Capacity: 1000, TransactionCapacity: 100, MaxFileSize: 4096, CheckpointEvery: time.Hour}
+	for _, f := range change {
+		f(&cfg)
+	}
 	c := file.New(cfg)
 	ctx := context.Background()
 	if err := c.Start(ctx); err != nil {
@@ -91,6 +94,51 @@ func TestDumpFileChannel(t *testing.T) {
 	flip(t, segs[0], 300)
 	if code, out, errs := runWith(t, "sluice", "dump", "--verify", root); code != 1 || !strings.Contains(errs, segs[0]+": bytes 64 to ") {
 		t.Errorf("damage: %d\n%s%s", code, out, errs)
+	}
+}
+
+// TestEncryptedFileChannel: what is damaged shows without the keys, and is repaired; the events show with them.
+func TestEncryptedFileChannel(t *testing.T) {
+	dir := t.TempDir()
+	store, own := filepath.Join(dir, "store.pw"), filepath.Join(dir, "key-0.pw")
+	for path, password := range map[string]string{store: "storepass", own: "key0pass"} {
+		if err := os.WriteFile(path, []byte(password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := &file.KeyStore{File: filepath.Join("..", "keystore", "testdata", "keys.jceks"), PasswordFile: store, Own: map[string]string{"key-0": own}}
+	cfg, segs := fileChannel(t, func(c *file.Config) { c.Encryption = &file.Encryption{ActiveKey: "key-0", Open: keys.Open} })
+	root := filepath.Dir(cfg.CheckpointDir)
+	if code, out, errs := runWith(t, "sluice", "dump", root); code != 0 || !strings.Contains(out, "firstEvent: 0 count: 10 key: key-0\n") {
+		t.Errorf("dump: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := runWith(t, "sluice", "dump", "--deep", root); code == 0 || !strings.Contains(errs, `encrypted with the key "key-0": give --keystore`) {
+		t.Errorf("without the keys: %d\n%s%s", code, out, errs)
+	}
+	with := []string{"sluice", "dump", "--print-data-log", "--keystore", keys.File, "--keystore-password-file", store}
+	if code, out, errs := runWith(t, append(with, root)...); code == 0 || !strings.Contains(errs, "is the key's password right?") {
+		t.Errorf("without the key's password: %d\n%s%s", code, out, errs)
+	}
+	with = append(with, "--key-password-file", "key-0="+own)
+	if code, out, errs := runWith(t, append(with, root)...); code != 0 || !strings.Contains(out, "| event: 39 bodySize: 209 headers: [n=v,nothing is null] body: event 39 xx") {
+		t.Errorf("with the keys: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := runWith(t, "flume-ng", "tool", "fcintegritytool", "-l", strings.Join(cfg.DataDirs, ",")); code != 0 || !strings.Contains(out, "Number of Valid Put Events = 40") {
+		t.Errorf("integrity tool: %d\n%s%s", code, out, errs)
+	}
+	flip(t, segs[0], 300) // in a frame
+	flip(t, segs[1], 40)  // in the header
+	if code, out, errs := runWith(t, "sluice", "dump", "--verify", root); code != 1 || !strings.Contains(errs, segs[0]+": bytes 64 to ") {
+		t.Errorf("damage: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := runWith(t, append(with, segs[1])...); code == 0 || !strings.Contains(errs, "sluice repair") {
+		t.Errorf("events behind a damaged header: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := runWith(t, append([]string{"sluice", "repair", cfg.CheckpointDir}, cfg.DataDirs...)...); code != 0 || !strings.Contains(out, "the header is made anew") {
+		t.Errorf("repair: %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := runWith(t, append(with, segs[1])...); code != 0 || !strings.Contains(out, "body: event ") {
+		t.Errorf("after the repair: %d\n%s%s", code, out, errs)
 	}
 }
 

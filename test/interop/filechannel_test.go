@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -32,10 +33,12 @@ func TestFileChannelImport(t *testing.T) {
 		name           string
 		kill           bool // a run of Flume ends by kill -9
 		dropCheckpoint bool
+		encrypted      bool // with another key in each run
 	}{
 		{name: "stopped"},
 		{name: "killed", kill: true},
 		{name: "killed and without a checkpoint", kill: true, dropCheckpoint: true},
+		{name: "encrypted and killed", kill: true, encrypted: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -51,7 +54,12 @@ func TestFileChannelImport(t *testing.T) {
 			if c.kill {
 				runs = append(runs, filling{take: 3000, kill: true})
 			}
+			encryption := func(int) string { return "" }
+			if c.encrypted {
+				encryption = keysOf(t, dir, len(runs))
+			}
 			for run, f := range runs {
+				f.more = encryption(run)
 				for i := range f.files {
 					var b strings.Builder
 					for n := range 1000 {
@@ -74,9 +82,12 @@ func TestFileChannelImport(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want := drainFlume(t, dir, ofFlume)
+			want := drainFlume(t, dir, ofFlume, encryption(0))
 			before := sums(t, ofSluice)
-			got := drainSluice(t, dir, ofSluice, len(want))
+			got := drainSluice(t, dir, ofSluice, len(want), encryption(0))
+			if c.encrypted {
+				inTheClear(t, ofSluice, "line")
+			}
 			// What was being taken when the last checkpoint was written comes first, in Flume in the order of a hash table.
 			head := len(want)
 			for i, j := len(got), len(want); i > 0 && j > 0 && got[i-1] == want[j-1]; i, j = i-1, j-1 {
@@ -94,7 +105,7 @@ func TestFileChannelImport(t *testing.T) {
 					t.Errorf("%s was changed", name)
 				}
 			}
-			if again := drainSluice(t, dir, ofSluice, 0); len(again) != 0 {
+			if again := drainSluice(t, dir, ofSluice, 0, encryption(0)); len(again) != 0 {
 				t.Errorf("a second start delivered %d events again", len(again))
 			}
 			taken := 0
@@ -184,12 +195,12 @@ func TestFileChannelIntegrity(t *testing.T) {
 		if len(a) != len(b) {
 			t.Errorf("%d files, Flume's tool leaves %d", len(b), len(a))
 		}
-		want := drainFlume(t, filepath.Join(dir, "of-flume"+kind), copies["flume"+kind])
+		want := drainFlume(t, filepath.Join(dir, "of-flume"+kind), copies["flume"+kind], "")
 		if n := len(want); n >= files*lines || n < files*lines/2 {
 			t.Errorf("%d of %d events survive: that proves little", n, files*lines)
 		}
 		for _, name := range []string{"sluice", "raw"} {
-			sameLines(t, name+kind+": the events", drainSluice(t, filepath.Join(dir, "of-"+name+kind), copies[name+kind], len(want)), want)
+			sameLines(t, name+kind+": the events", drainSluice(t, filepath.Join(dir, "of-"+name+kind), copies[name+kind], len(want), ""), want)
 		}
 		t.Logf("%d of %d events survive %d damaged records", len(want), files*lines, damaged)
 	}
@@ -260,7 +271,8 @@ func damage(t *testing.T, dir string) (n int) {
 	return n
 }
 
-func channelConf(home string) string {
+// channelConf is a channel's properties; more are some that only some have.
+func channelConf(home, more string) string {
 	return fmt.Sprintf(`a1.channels = c1
 a1.channels.c1.type = file
 a1.channels.c1.checkpointDir = %[1]s/checkpoint
@@ -270,14 +282,15 @@ a1.channels.c1.maxFileSize = 1500000
 a1.channels.c1.capacity = 1000000
 a1.channels.c1.transactionCapacity = 1000
 a1.channels.c1.minimumRequiredSpace = 1048576
-`, home)
+`, home) + more
 }
 
 // filling is a run of Flume that fills a channel.
 type filling struct {
-	files int  // that it reads
-	take  int  // that one sink takes for good, a multiple of takeBatch
-	kill  bool // it ends by kill -9
+	files int    // that it reads
+	take  int    // that one sink takes for good, a multiple of takeBatch
+	kill  bool   // it ends by kill -9
+	more  string // properties of the channel
 }
 
 const takeBatch = 20 // events
@@ -295,7 +308,7 @@ a1.sinks.k0.batch-size = %d
 a1.sinks.k0.channel = c1
 `, takes(t, f.take, out), takeBatch)
 	}
-	conf := channelConf(home) + fmt.Sprintf(`a1.sources = r1
+	conf := channelConf(home, f.more) + fmt.Sprintf(`a1.sources = r1
 a1.sinks = k1 k2 k3 k4
 a1.sources.r1.type = spooldir
 a1.sources.r1.spoolDir = %s
@@ -391,6 +404,57 @@ func takes(t *testing.T, n int, out *componenttest.Output) int {
 	return port
 }
 
+// keysOf makes a key store with a key for each run, the first with a password of its own, by Java's keytool, and returns the
+// properties of the channel in that run.
+func keysOf(t *testing.T, dir string, runs int) func(run int) string {
+	t.Helper()
+	keytool := program(t, "keytool")
+	store := filepath.Join(dir, "keys.jceks")
+	var aliases []string
+	for run := range runs {
+		alias, password := fmt.Sprintf("key-%d", run), "storepass"
+		if run == 0 {
+			password = "keypass"
+		}
+		aliases = append(aliases, alias)
+		clientOutput(t, "", keytool, "-genseckey", "-storetype", "JCEKS", "-keystore", store, "-storepass", "storepass",
+			"-alias", alias, "-keypass", password, "-keyalg", "AES", "-keysize", []string{"128", "192", "256"}[run%3])
+	}
+	for name, password := range map[string]string{"store.pw": "storepass", "key-0.pw": "keypass"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(run int) string {
+		return fmt.Sprintf(`a1.channels.c1.encryption.activeKey = key-%d
+a1.channels.c1.encryption.cipherProvider = AESCTRNOPADDING
+a1.channels.c1.encryption.keyProvider = JCEKSFILE
+a1.channels.c1.encryption.keyProvider.keyStoreFile = %s
+a1.channels.c1.encryption.keyProvider.keyStorePasswordFile = %s/store.pw
+a1.channels.c1.encryption.keyProvider.keys = %s
+a1.channels.c1.encryption.keyProvider.keys.key-0.passwordFile = %[3]s/key-0.pw
+`, run, store, dir, strings.Join(aliases, " "))
+	}
+}
+
+// inTheClear looks for a text in all files of a channel.
+func inTheClear(t *testing.T, home, text string) {
+	t.Helper()
+	err := filepath.WalkDir(home, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(text)) {
+			t.Errorf("%s has %q in the clear", path, text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func writeConf(t *testing.T, site, conf string) string {
 	t.Helper()
 	if err := os.MkdirAll(site, 0o755); err != nil {
@@ -404,12 +468,12 @@ func writeConf(t *testing.T, site, conf string) string {
 }
 
 // drainConf takes everything into one file.
-func drainConf(t *testing.T, home, out string) string {
+func drainConf(t *testing.T, home, out, more string) string {
 	t.Helper()
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return channelConf(home) + fmt.Sprintf(`a1.sinks = k1
+	return channelConf(home, more) + fmt.Sprintf(`a1.sinks = k1
 a1.sinks.k1.type = file_roll
 a1.sinks.k1.sink.directory = %s
 a1.sinks.k1.sink.rollInterval = 0
@@ -419,10 +483,10 @@ a1.sinks.k1.channel = c1
 `, out)
 }
 
-func drainFlume(t *testing.T, dir, home string) []string {
+func drainFlume(t *testing.T, dir, home, more string) []string {
 	t.Helper()
 	site, out := filepath.Join(dir, "drain-flume"), filepath.Join(dir, "out-flume")
-	path := writeConf(t, site, drainConf(t, home, out))
+	path := writeConf(t, site, drainConf(t, home, out, more))
 	port := freePort(t)
 	if _, err := peer("flume.sh", []string{"FLUME_HEAP=256m", fmt.Sprintf("FLUME_HTTP=%d", port)}, "start", site, path, "a1"); err != nil {
 		t.Fatal(err)
@@ -450,10 +514,10 @@ func drainFlume(t *testing.T, dir, home string) []string {
 }
 
 // drainSluice drains the channel; want is only how many events to wait for.
-func drainSluice(t *testing.T, dir, home string, want int) []string {
+func drainSluice(t *testing.T, dir, home string, want int, more string) []string {
 	t.Helper()
 	site, out := filepath.Join(dir, "drain-sluice"), filepath.Join(dir, fmt.Sprintf("out-sluice-%d", want))
-	path := writeConf(t, site, drainConf(t, home, out))
+	path := writeConf(t, site, drainConf(t, home, out, more))
 	p := startSluice(t, "agent", "-n", "a1", "-f", path)
 	eventually(t, time.Minute, "the channel is up", func() error {
 		if !strings.Contains(p.out.String(), "channel started") {

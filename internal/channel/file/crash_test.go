@@ -84,9 +84,26 @@ func TestDurable(t *testing.T) {
 // and wants: every event whose put returned and whose commit was not begun, in order; nothing whose put was not begun;
 // of the others anything.
 func TestCrashAtEveryOperation(t *testing.T) {
+	t.Run("unencrypted", func(t *testing.T) { crashEverywhere(t, nil) })
+	t.Run("encrypted", func(t *testing.T) { crashEverywhere(t, func(int) *Encryption { return twoKeys.active("new") }) })
+	t.Run("another key each run", func(t *testing.T) {
+		crashEverywhere(t, func(run int) *Encryption {
+			return []*Encryption{nil, twoKeys.active("old"), twoKeys.active("new")}[min(run, 2)]
+		})
+	})
+}
+
+func crashEverywhere(t *testing.T, encryption func(run int) *Encryption) {
 	for _, forget := range []bool{true, false} {
 		for n := 0; ; n++ {
-			s := &memStore{fs: memfs.New(), cfg: func(c *Config) { c.MaxFileSize = 4096; c.KeepAlive = 0 }}
+			run := 0
+			s := &memStore{fs: memfs.New(), cfg: func(c *Config) {
+				c.MaxFileSize, c.KeepAlive = 4096, 0
+				if encryption != nil {
+					c.Encryption = encryption(run)
+				}
+				run++
+			}}
 			count, hit := 0, false
 			var mu sync.Mutex
 			s.fs.SetHook(func(op memfs.Op, _ string) error {

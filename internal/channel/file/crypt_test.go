@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sluice-data/sluice/component"
@@ -337,6 +338,48 @@ func TestTornTailEncrypted(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantRange(t, takeAll(t, c), 0, 2)
+		s.Close(t)
+	}
+}
+
+// TestCrashWhileTurnedOn: a run that begins to encrypt makes the empty segment of the one before its own. A power cut at any
+// operation of that leaves a channel that starts.
+func TestCrashWhileTurnedOn(t *testing.T) {
+	var enc *Encryption
+	plain := &memStore{fs: memfs.New(), cfg: func(c *Config) { c.Encryption = enc }}
+	plain.Open(t, 1000, 100)
+	plain.Close(t)
+	enc = twoKeys.active("new")
+	for n, hit := 0, true; hit; n++ {
+		s := &memStore{fs: plain.fs.Clone(), cfg: plain.cfg}
+		count := 0
+		hit = false
+		s.fs.SetHook(func(op memfs.Op, _ string) error {
+			if op == memfs.OpRead {
+				return nil
+			}
+			if count++; count > n {
+				hit = true
+				return syscall.EIO
+			}
+			return nil
+		})
+		want := 0
+		if c, ok := tryOpen(t, s); ok {
+			if putN(t, c, 0, 1) == nil {
+				want = 1
+			}
+			abandon(c)
+		}
+		s.fs.SetHook(nil)
+		s.fs = s.fs.Crash()
+		c := s.Open(t, 1000, 100).(*Channel)
+		if got := takeAll(t, c); len(got) < want || len(got) > 1 {
+			t.Fatalf("operation %d: %v, want %d", n, got, want)
+		}
+		if err := putN(t, c, 1, 1); err != nil || !c.run.wal.end.seg.encrypted {
+			t.Fatalf("operation %d: %v", n, err)
+		}
 		s.Close(t)
 	}
 }

@@ -91,6 +91,7 @@ func Inspect(path string, keys Keys, visit func(*Frame) error, found func(Damage
 	op := opener{keys: keys, id: info.id}
 	var plain []byte
 	var keyErr error // which is no damage
+	headErr := err
 	fr := &framing{seq: info.seq, event: info.event, gap: err != nil}
 	fr.accept = func(pos int64, h header, frame []byte) error {
 		out.Frames++
@@ -117,7 +118,12 @@ func Inspect(path string, keys Keys, visit func(*Frame) error, found func(Damage
 			if keys == nil {
 				return visit(&v)
 			}
-			if frame, err = op.open(plain, frame); err != nil {
+			if headErr != nil {
+				err = errors.New("the events are encrypted, and what they need of the header is damaged: `sluice repair` makes it anew")
+			} else {
+				frame, err = op.open(plain, frame)
+			}
+			if err != nil {
 				keyErr = fmt.Errorf("%s at byte %d: %w", path, pos, err)
 				return keyErr
 			}
