@@ -23,6 +23,7 @@ func init() {
 			"- A recovery reads what was written since the last checkpoint, at most 30 s or some 128 MiB of it, whatever waits. `capacity` may be changed at any time, without a replay.\n" +
 			"- Files of its own, in a format of its own (docs/file-channel.md), take the place of Flume's `log-N` and `checkpoint`. Started on directories that a stopped Flume 1.4 to 1.11 left behind, " +
 			"the channel takes over the events in them and leaves Flume's files as they are.\n" +
+			"- With encryption the files are in AES-GCM, which Flume's properties do not name; Flume's own encrypted files are taken over as well.\n" +
 			"- A take waits keep-alive for the first event; Flume's returns at once.\n" +
 			"- On a full disk puts are refused and takes go on; when there is space again, so do puts. After a failed write or sync the channel refuses both until the agent is started again.\n" +
 			"- Damaged bytes are copied to a `.damaged` file beside the channel's, with a line in the log; the events around them are delivered. In Flume the sink stops there until the integrity tool has run.",

@@ -325,6 +325,51 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// testKey is a key under any alias.
+type testKey string
+
+func (k testKey) Key(string) ([]byte, error) { return []byte(k), nil }
+
+// TestEncrypted: what overflows is encrypted, and so is what a stop keeps of the memory.
+func TestEncrypted(t *testing.T) {
+	s := newStore(t, some)
+	encrypted := func() *Channel {
+		cfg := s.config(30, 100)
+		cfg.OverflowCapacity = 1000
+		cfg.File.Encryption = &file.Encryption{ActiveKey: "k", Open: func() (file.Keys, error) { return testKey("0123456789abcdef"), nil }}
+		return s.start(t, cfg)
+	}
+	fill(t, encrypted(), event.NewPool())
+	s.Close(t)
+	for _, dir := range []string{"d", filepath.Join("d", keptDir)} {
+		files := 0
+		entries, err := s.fs.List(filepath.Join(s.root, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !strings.HasSuffix(e.Name(), file.SegmentExt) {
+				continue
+			}
+			files++
+			b, err := s.fs.ReadFile(filepath.Join(s.root, dir, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range 47 {
+				if bytes.Contains(b, fmt.Appendf(nil, "%06d", n)) {
+					t.Errorf("%s/%s has event %d in the clear", dir, e.Name(), n)
+				}
+			}
+		}
+		if files == 0 {
+			t.Errorf("there is no file in %s", dir)
+		}
+	}
+	want(t, takeAll(t, encrypted()), span(4, 47))
+	s.Close(t)
+}
+
 // The same channel may be started again.
 func TestStartAgain(t *testing.T) {
 	s := newStore(t, some)
