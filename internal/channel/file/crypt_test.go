@@ -384,6 +384,39 @@ func TestCrashWhileTurnedOn(t *testing.T) {
 	}
 }
 
+// TestTurnedOnOnFullDisk: where no segment can be begun that says that it is encrypted, what is there is taken, and nothing is
+// put until there is space.
+func TestTurnedOnOnFullDisk(t *testing.T) {
+	var enc *Encryption
+	s := &memStore{fs: memfs.New(), cfg: func(c *Config) { c.Encryption, c.DataDirs = enc, c.DataDirs[:1] }}
+	c := s.Open(t, 1000, 100).(*Channel)
+	if err := putN(t, c, 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	last := c.run.wal.end.seg.file.Path()
+	s.Close(t)
+	enc = twoKeys.active("new")
+	s.fs.SetHook(func(op memfs.Op, name string) error {
+		if op == memfs.OpWrite && strings.HasSuffix(name, segmentExt) && name != last {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	c = s.Open(t, 1000, 100).(*Channel)
+	if err := putN(t, c, 5, 5); !errors.Is(err, component.ErrFull) {
+		t.Errorf("put on a full disk: %v", err)
+	}
+	wantRange(t, takeAll(t, c), 0, 5)
+	s.fs.SetHook(nil)
+	if err := putN(t, c, 5, 5); err != nil || !c.run.wal.end.seg.encrypted {
+		t.Errorf("put when there is space: %v", err)
+	}
+	s.Kill(t)
+	c = s.Open(t, 1000, 100).(*Channel)
+	wantRange(t, takeAll(t, c), 5, 10)
+	s.Close(t)
+}
+
 // TestInspectEncrypted: all but the events is there without the keys.
 func TestInspectEncrypted(t *testing.T) {
 	cfg := testConfig(t.TempDir())

@@ -124,7 +124,11 @@ func (l *wal) append(frame []byte, events int, frees bool, fill func(seq, event 
 			return mark{}, err
 		}
 		if !l.end.seg.encrypted { // no segment for this run could be begun at its start
-			if err := l.roll(int64(len(frame)), false, 0); err != nil {
+			err := l.roll(int64(len(frame)), false, 0)
+			if errors.Is(err, seglog.ErrNoSpace) {
+				err = &noSpaceError{dir: l.dirs[l.end.seg.dir].path, err: err}
+			}
+			if err != nil {
 				return mark{}, err
 			}
 		}
