@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/channel/headers"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
@@ -153,7 +154,7 @@ func (c *Channel) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.size, c.reserved, c.run = size, 0, r
-	signal(c.some)
+	wait.Signal(c.some)
 	return nil
 }
 
@@ -215,13 +216,6 @@ func (c *Channel) Stats() component.ChannelStats {
 	return s
 }
 
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
-}
-
 // Put appends the batch as one frame and returns when it is synced.
 func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 	evs := b.Events()
@@ -247,19 +241,20 @@ func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 	more := c.size+c.reserved < int64(c.cfg.Capacity)
 	c.mu.Unlock()
 	if more {
-		signal(c.room)
+		wait.Signal(c.room)
 	}
 	if err != nil {
 		c.putErrors.Add(1)
 		return fmt.Errorf("put %d events: %w", len(evs), err)
 	}
-	signal(c.some)
+	wait.Signal(c.some)
 	return nil
 }
 
 // reserve waits keep-alive for room for n events.
 func (c *Channel) reserve(ctx context.Context, n int64) error {
-	var timeout <-chan time.Time
+	var w wait.Timer
+	defer w.Stop()
 	expired := false
 	for {
 		c.mu.Lock()
@@ -272,17 +267,11 @@ func (c *Channel) reserve(ctx context.Context, n int64) error {
 		if expired {
 			return component.ErrFull
 		}
-		if timeout == nil {
-			timer := time.NewTimer(c.cfg.KeepAlive)
-			defer timer.Stop()
-			timeout = timer.C
-		}
-		select {
-		case <-c.room:
-		case <-timeout:
+		if !w.For(ctx, c.room, c.cfg.KeepAlive) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			expired = true // one more look: the token may have gone to a put that did not fit
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }
@@ -319,7 +308,7 @@ func (r *running) put(evs []event.Event) error {
 		r.c.cfg.Env.Health(nil)
 	}
 	if err == nil && r.due() {
-		signal(r.kick)
+		wait.Signal(r.kick)
 	}
 	return err
 }
@@ -342,7 +331,7 @@ type lease struct {
 	pieces []piece
 	spans  []span
 	frame  []byte
-	timer  *time.Timer
+	wait   wait.Timer
 }
 
 // Take leases up to limit events.
@@ -359,32 +348,20 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 	if l.batch == nil {
 		l.batch = c.pool.NewBatch()
 	}
-	for waiting := false; ; {
+	defer l.wait.Stop()
+	for {
 		more, err := r.collect(l, limit)
 		if err != nil && l.batch.Len() == 0 {
 			c.takeErrors.Add(1)
 			return nil, fmt.Errorf("take: %w", err)
 		}
 		if l.batch.Len() > 0 {
-			if more && waiting { // another take may be waiting too
-				signal(c.some)
+			if more && l.wait.Waited() { // another take may be waiting too
+				wait.Signal(c.some)
 			}
 			return l, nil
 		}
-		if !waiting {
-			waiting = true
-			if l.timer == nil {
-				l.timer = time.NewTimer(c.cfg.KeepAlive)
-			} else {
-				l.timer.Reset(c.cfg.KeepAlive)
-			}
-			defer l.timer.Stop()
-		}
-		select {
-		case <-c.some:
-		case <-l.timer.C:
-			return nil, nil
-		case <-ctx.Done():
+		if !l.wait.For(ctx, c.some, c.cfg.KeepAlive) {
 			return nil, nil
 		}
 	}
@@ -409,7 +386,7 @@ func (l *lease) Commit() error {
 	l.c.mu.Lock()
 	l.c.size -= n
 	l.c.mu.Unlock()
-	signal(l.c.room)
+	wait.Signal(l.c.room)
 	return nil
 }
 
@@ -424,7 +401,7 @@ func (l *lease) Rollback() error {
 	r.closed(l)
 	r.tk.Unlock()
 	l.reset()
-	signal(l.c.some)
+	wait.Signal(l.c.some)
 	return nil
 }
 

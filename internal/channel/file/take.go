@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 	"github.com/sluice-data/sluice/internal/seglog"
 )
 
@@ -268,7 +269,7 @@ func (r *running) forget(lost int64) {
 	r.c.mu.Lock()
 	r.c.size -= lost
 	r.c.mu.Unlock()
-	signal(r.c.room)
+	wait.Signal(r.c.room)
 }
 
 // setAside copies the damaged bytes that begin at pos into a file of their own, and returns where good frames go on.
@@ -336,7 +337,7 @@ func (r *running) collect(l *lease, limit int) (more bool, err error) {
 		l.pieces = append(l.pieces, p)
 	}
 	if r.due() {
-		signal(r.kick)
+		wait.Signal(r.kick)
 	}
 	return true, nil
 }

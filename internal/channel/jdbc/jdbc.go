@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 )
 
 // Channel is the channel.
@@ -80,7 +81,7 @@ func (c *Channel) Start(ctx context.Context) error {
 	c.size, c.reserved, c.run = n, 0, r
 	c.mu.Unlock()
 	r.done.Go(r.work)
-	signal(c.some)
+	wait.Signal(c.some)
 	return nil
 }
 
@@ -104,13 +105,6 @@ func (c *Channel) Stats() component.ChannelStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return component.ChannelStats{Size: c.size, Capacity: c.capacity, Durable: true}
-}
-
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }
 
 // Put writes the whole batch in one transaction and returns when it is durable.
@@ -141,12 +135,12 @@ func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 	more := c.fits(1)
 	c.mu.Unlock()
 	if more {
-		signal(c.room)
+		wait.Signal(c.room)
 	}
 	if err != nil {
 		return fmt.Errorf("put %d events: %w", n, err)
 	}
-	signal(c.some)
+	wait.Signal(c.some)
 	return nil
 }
 
@@ -159,7 +153,8 @@ func (c *Channel) fits(n int64) bool {
 
 // reserve waits keep-alive for room for n events.
 func (c *Channel) reserve(ctx context.Context, n int64) error {
-	var timeout <-chan time.Time
+	var w wait.Timer
+	defer w.Stop()
 	expired := false
 	for {
 		c.mu.Lock()
@@ -172,17 +167,11 @@ func (c *Channel) reserve(ctx context.Context, n int64) error {
 		if expired {
 			return component.ErrFull
 		}
-		if timeout == nil {
-			timer := time.NewTimer(c.keepAlive)
-			defer timer.Stop()
-			timeout = timer.C
-		}
-		select {
-		case <-c.room:
-		case <-timeout:
+		if !w.For(ctx, c.room, c.keepAlive) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			expired = true // one more look: the token may have gone to a put that did not fit
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 )
 
 // leaseBytes is about where a lease ends, however many events are asked for.
@@ -78,7 +78,7 @@ type lease struct {
 	bytes  int
 	pieces []piece
 	spans  []span
-	timer  *time.Timer
+	wait   wait.Timer
 }
 
 // Take leases up to limit events, in the order of the puts.
@@ -91,32 +91,20 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)
 	}
-	for waiting := false; ; {
+	defer l.wait.Stop()
+	for {
 		more, err := r.collect(l, limit)
 		if len(l.pieces) > 0 {
-			if more && waiting { // another take may be waiting too
-				signal(c.some)
+			if more && l.wait.Waited() { // another take may be waiting too
+				wait.Signal(c.some)
 			}
 			return l, nil
 		}
-		if !waiting {
-			waiting = true
-			if l.timer == nil {
-				l.timer = time.NewTimer(c.keepAlive)
-			} else {
-				l.timer.Reset(c.keepAlive)
-			}
-			defer l.timer.Stop()
-		}
-		select {
-		case <-c.some:
-		case <-l.timer.C:
-			if err != nil {
+		if !l.wait.For(ctx, c.some, c.keepAlive) {
+			if err != nil && ctx.Err() == nil {
 				err = fmt.Errorf("take: %w", err)
 			}
 			return nil, err
-		case <-ctx.Done():
-			return nil, nil
 		}
 	}
 }
@@ -176,7 +164,7 @@ func (r *running) fill(s session, horizon int64, limit int) error {
 		r.mu.Lock()
 		r.suspect = true
 		r.mu.Unlock()
-		signal(r.kick)
+		wait.Signal(r.kick)
 		return fmt.Errorf("read from %s: %w", r.c.store, err)
 	}
 	if len(ids) == 0 {
@@ -223,7 +211,7 @@ func (l *lease) Commit() error {
 	l.c.mu.Lock()
 	l.c.size -= n
 	l.c.mu.Unlock()
-	signal(l.c.room)
+	wait.Signal(l.c.room)
 	return nil
 }
 
@@ -237,7 +225,7 @@ func (l *lease) Rollback() error {
 	r.giveBack(l.pieces)
 	r.tk.Unlock()
 	l.reset()
-	signal(l.c.some)
+	wait.Signal(l.c.some)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 )
 
 const (
@@ -88,7 +89,7 @@ func (r *running) put(ctx context.Context, evs []event.Event) error {
 	r.puts = append(r.puts, o)
 	r.queue = append(r.queue, o)
 	r.mu.Unlock()
-	signal(r.kick)
+	wait.Signal(r.kick)
 	if err, done := r.await(ctx, o); done {
 		return err
 	}
@@ -170,7 +171,7 @@ func (r *running) drop(o *op) {
 	i := slices.Index(r.puts, o)
 	if !o.doubt {
 		r.puts = slices.Delete(r.puts, i, i+1)
-		signal(r.c.some) // takers may go on
+		wait.Signal(r.c.some) // takers may go on
 		return
 	}
 	undo := &op{change: change{first: o.first, remove: []span{{o.first, o.first + int64(len(o.put))}}}, owed: true, answer: make(chan error, 1)}
@@ -197,7 +198,7 @@ func (r *running) remove(spans []span, n int64) error {
 	}
 	r.queue = append(r.queue, o)
 	r.mu.Unlock()
-	signal(r.kick)
+	wait.Signal(r.kick)
 	if err, done := r.await(context.Background(), o); done {
 		return err
 	}
@@ -394,7 +395,7 @@ func (r *running) settle(s session, group []*op, err error) {
 	if removals > 0 {
 		r.report(noRemove, err)
 	}
-	signal(r.c.some)
+	wait.Signal(r.c.some)
 }
 
 // requeue puts back what is not done; of what is in doubt it is not known whether it is.
@@ -449,7 +450,7 @@ func (r *running) reopen() bool {
 	r.sess = s
 	r.mu.Unlock()
 	r.report(noSession, nil)
-	signal(r.c.some)
+	wait.Signal(r.c.some)
 	return true
 }
 

@@ -121,13 +121,6 @@ func (c *Channel) behind() (n int64) {
 	return n
 }
 
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
-}
-
 // producer is a sender and what it needs. It serves one put at a time.
 type producer struct {
 	sender *kafkaclient.Sender

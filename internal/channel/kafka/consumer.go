@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/sluice-data/sluice/internal/channel/wait"
 	"github.com/sluice-data/sluice/internal/kafkaclient"
 )
 
@@ -173,7 +174,7 @@ func (k *consumer) enqueue(fs kgo.Fetches) {
 	})
 	if fs.NumRecords() > 0 {
 		c.cond.Set("records", bad)
-		signal(c.some) // if it is no event, a take waits for nothing more
+		wait.Signal(c.some) // if it is no event, a take waits for nothing more
 	}
 }
 
@@ -307,7 +308,7 @@ func (k *consumer) settled(err error) {
 	if c.cond.Set("commit", err) {
 		c.log.Warn("what was taken is not committed, which is tried again; if the agent ends before that, it is delivered again", "error", err)
 	}
-	signal(k.retry)
+	wait.Signal(k.retry)
 }
 
 // send is one commit.
@@ -346,7 +347,7 @@ func (k *consumer) assigned(_ context.Context, _ *kgo.Client, parts map[string][
 			delete(k.away, id)
 		}
 	}
-	signal(k.retry)
+	wait.Signal(k.retry)
 }
 
 // fetched gets the committed offsets of partitions that were assigned, before
@@ -416,8 +417,8 @@ func (k *consumer) fetched(ctx context.Context, _ *kgo.Client, resp *kmsg.Offset
 			}
 		}
 	}
-	signal(c.some)
-	signal(k.retry)
+	wait.Signal(c.some)
+	wait.Signal(k.retry)
 	return nil
 }
 
@@ -437,7 +438,7 @@ func (k *consumer) adjust(_ context.Context, at map[string]map[int32]kgo.Offset)
 // and what was taken is committed.
 func (k *consumer) revoked(ctx context.Context, _ *kgo.Client, parts map[string][]int32) {
 	c := k.c
-	var wait []chan struct{}
+	var idle []chan struct{}
 	c.mu.Lock()
 	for _, id := range parts[c.topic] {
 		p := k.parts[id]
@@ -449,17 +450,17 @@ func (k *consumer) revoked(ctx context.Context, _ *kgo.Client, parts map[string]
 		c.queue.drop(p)
 		if p.open > 0 {
 			p.idle = make(chan struct{})
-			wait = append(wait, p.idle)
+			idle = append(idle, p.idle)
 		}
 	}
 	c.mu.Unlock()
-	signal(c.room)
+	wait.Signal(c.room)
 	// The group waits for us that long, and the commit needs some of it.
 	limit := time.After(c.consumer.Rebalance * 3 / 4)
 waiting:
-	for _, idle := range wait {
+	for _, done := range idle {
 		select {
-		case <-idle:
+		case <-done:
 		case <-limit:
 			break waiting
 		case <-k.work.Done():
@@ -511,6 +512,6 @@ func (k *consumer) forget(ids []int32, why string) {
 		}
 	}
 	c.mu.Unlock()
-	signal(c.room)
+	wait.Signal(c.room)
 	c.log.Info(why, "group", c.consumer.Group, "topic", c.topic, "partitions", fmt.Sprint(ids))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 )
 
 const (
@@ -43,7 +44,7 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 		c.mu.Lock()
 		if limit > c.most {
 			c.most = limit
-			signal(c.room)
+			wait.Signal(c.room)
 		}
 		n, behind := min(c.queue.len(), limit), c.behind()
 		patience := c.pollTimeout
@@ -60,9 +61,9 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 			l.lend(con, n)
 			more := c.queue.len() > 0
 			c.mu.Unlock()
-			signal(c.room)
+			wait.Signal(c.room)
 			if more && waited { // another take may be waiting too
-				signal(c.some)
+				wait.Signal(c.some)
 			}
 			c.timed(&c.got, c.getTimer, begin)
 			return l, nil
@@ -167,7 +168,7 @@ func (l *lease) Rollback() error {
 	}
 	l.close()
 	c.mu.Unlock()
-	signal(c.some)
+	wait.Signal(c.some)
 	return nil
 }
 

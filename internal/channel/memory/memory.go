@@ -20,6 +20,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 )
 
 func init() {
@@ -185,7 +186,8 @@ func (c *Channel) PutWithin(ctx context.Context, b *event.Batch, keepAlive time.
 	if need > c.cfg.Slots {
 		return component.Permanent(fmt.Errorf("put %d events: their bodies need %d bytes, the channel's byteCapacity allows %d", len(evs), need*int64(c.cfg.SlotSize), c.cfg.Slots*int64(c.cfg.SlotSize)))
 	}
-	var timeout <-chan time.Time
+	var w wait.Timer
+	defer w.Stop()
 	expired := false
 	for {
 		c.mu.Lock()
@@ -196,17 +198,11 @@ func (c *Channel) PutWithin(ctx context.Context, b *event.Batch, keepAlive time.
 		if expired {
 			return component.ErrFull
 		}
-		if timeout == nil {
-			timer := time.NewTimer(keepAlive)
-			defer timer.Stop()
-			timeout = timer.C
-		}
-		select {
-		case <-c.room:
-		case <-timeout:
+		if !w.For(ctx, c.room, keepAlive) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			expired = true // one more look: the token may have gone to a put that did not fit
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 	c.used += need
@@ -221,9 +217,9 @@ func (c *Channel) PutWithin(ctx context.Context, b *event.Batch, keepAlive time.
 	c.next += int64(len(evs))
 	more := c.events.len()+c.leased < c.cfg.Capacity
 	c.mu.Unlock()
-	signal(c.some)
-	if more && timeout != nil { // another put may be waiting too
-		signal(c.room)
+	wait.Signal(c.some)
+	if more && w.Waited() { // another put may be waiting too
+		wait.Signal(c.room)
 	}
 	return nil
 }
@@ -232,13 +228,6 @@ func (c *Channel) PutWithin(ctx context.Context, b *event.Batch, keepAlive time.
 func (c *Channel) fits(n int) bool {
 	held := c.events.len() + c.leased
 	return held+n <= c.cfg.Capacity || held == 0 && c.cfg.TransactionCapacity == 0
-}
-
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }
 
 // NewTaker returns a taker with a lease of its own that is used over and over.
@@ -255,7 +244,7 @@ type lease struct {
 	blocks []*event.Block
 	runs   []run
 	slots  int64
-	timer  *time.Timer
+	wait   wait.Timer
 }
 
 // Take leases up to limit events.
@@ -267,27 +256,14 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 		limit = min(limit, most)
 	}
 	c := l.c
-	waiting := false
+	defer l.wait.Stop()
 	for {
 		c.mu.Lock()
 		if c.events.len() > 0 {
 			break
 		}
 		c.mu.Unlock()
-		if !waiting {
-			waiting = true
-			if l.timer == nil {
-				l.timer = time.NewTimer(c.cfg.KeepAlive)
-			} else {
-				l.timer.Reset(c.cfg.KeepAlive)
-			}
-			defer l.timer.Stop()
-		}
-		select {
-		case <-c.some:
-		case <-l.timer.C:
-			return nil, nil
-		case <-ctx.Done():
+		if !l.wait.For(ctx, c.some, c.cfg.KeepAlive) {
 			return nil, nil
 		}
 	}
@@ -318,8 +294,8 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 	c.mu.Unlock()
 	l.slots = c.slotsOf(l.events)
 	l.open = true
-	if more && waiting { // another take may be waiting too
-		signal(c.some)
+	if more && l.wait.Waited() { // another take may be waiting too
+		wait.Signal(c.some)
 	}
 	return l, nil
 }
@@ -337,7 +313,7 @@ func (l *lease) Commit() error {
 	c.leased -= len(l.events)
 	c.used -= l.slots
 	c.mu.Unlock()
-	signal(c.room)
+	wait.Signal(c.room)
 	for _, blk := range l.blocks {
 		blk.Release()
 	}
@@ -359,7 +335,7 @@ func (l *lease) Rollback() error {
 	c.leased -= len(l.events)
 	c.giveBack(l.events, l.blocks, l.runs)
 	c.mu.Unlock()
-	signal(c.some)
+	wait.Signal(c.some)
 	l.reset()
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/channel/file"
 	"github.com/sluice-data/sluice/internal/channel/memory"
+	"github.com/sluice-data/sluice/internal/channel/wait"
 	"github.com/sluice-data/sluice/internal/seglog"
 	"github.com/sluice-data/sluice/internal/seglog/vfs"
 )
@@ -163,7 +164,7 @@ func (c *Channel) Start(ctx context.Context) (err error) {
 	}
 	c.order, c.kept, c.running = o, k, true
 	if len(o.waiting()) > 0 {
-		signal(c.some)
+		wait.Signal(c.some)
 	}
 	return nil
 }
@@ -391,13 +392,6 @@ func (c *Channel) Stats() component.ChannelStats {
 	return s
 }
 
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
-}
-
 // Put adds the whole batch to the memory or, if it does not fit there, to the overflow.
 func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 	n := b.Len()
@@ -413,11 +407,11 @@ func (c *Channel) Put(ctx context.Context, b *event.Batch) error {
 		return fmt.Errorf("put %d events: %w", n, errNotStarted)
 	}
 	if c.mem != nil && n <= c.cfg.MemoryCapacity-c.stillKept() {
-		wait := c.cfg.Timeout
+		limit := c.cfg.Timeout
 		if c.spilling.Load() {
-			wait = 0
+			limit = 0
 		}
-		err := c.mem.PutWithin(ctx, b, wait)
+		err := c.mem.PutWithin(ctx, b, limit)
 		if err == nil {
 			c.added(inMemory, n)
 			return nil
@@ -459,7 +453,7 @@ func (c *Channel) added(p part, n int) {
 	c.mu.Lock()
 	c.order.push(p, n)
 	c.mu.Unlock()
-	signal(c.some)
+	wait.Signal(c.some)
 }
 
 // calm ends the overflow when enough of the memory is free.
@@ -486,7 +480,7 @@ type lease struct {
 	merged []event.Event // what events are in if they are of two parts
 	isOpen bool
 	void   bool // the channel stopped, and the events come again
-	timer  *time.Timer
+	wait   wait.Timer
 }
 
 // Take leases up to limit events.
@@ -496,31 +490,19 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 	}
 	c := l.c
 	limit = min(limit, c.cfg.TransactionCapacity)
-	for waiting := false; ; {
+	defer l.wait.Stop()
+	for {
 		more, err := c.collect(l, limit)
 		if err != nil {
 			return nil, fmt.Errorf("take: %w", err)
 		}
 		if l.isOpen {
-			if more && waiting { // another take may be waiting too
-				signal(c.some)
+			if more && l.wait.Waited() { // another take may be waiting too
+				wait.Signal(c.some)
 			}
 			return l, nil
 		}
-		if !waiting {
-			waiting = true
-			if l.timer == nil {
-				l.timer = time.NewTimer(c.cfg.Timeout)
-			} else {
-				l.timer.Reset(c.cfg.Timeout)
-			}
-			defer l.timer.Stop()
-		}
-		select {
-		case <-c.some:
-		case <-l.timer.C:
-			return nil, nil
-		case <-ctx.Done():
+		if !l.wait.For(ctx, c.some, c.cfg.Timeout) {
 			return nil, nil
 		}
 	}
@@ -722,7 +704,7 @@ func (l *lease) Rollback() error {
 	c.order.giveBack(l.pieces)
 	c.mu.Unlock()
 	l.reset()
-	signal(c.some)
+	wait.Signal(c.some)
 	return err
 }
 
