@@ -29,7 +29,7 @@ const (
 // maxJavaDepth bounds how deep objects, and superclasses, may be nested.
 const maxJavaDepth = 32
 
-var errJava = errors.New("malformed Java object")
+var errJava = errors.New("malformed Java data")
 
 // javaClass is a class's description.
 type javaClass struct {

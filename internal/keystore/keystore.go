@@ -7,6 +7,7 @@ import (
 	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,8 +19,12 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// maxFile bounds what is read: a store has kilobytes.
-const maxFile = 16 << 20
+const (
+	// maxFile bounds what is read: a store has kilobytes.
+	maxFile = 16 << 20
+	// maxDepth bounds the nesting of a PKCS12 store, which has some 15 levels.
+	maxDepth = 64
+)
 
 // Key reads the private key and its certificate chain. password opens the store
 // and the key. The type is seen from the content, as newer Java does.
@@ -132,6 +137,10 @@ func sealed(b []byte) []byte {
 
 func openJKS(b []byte, password string) (jks.KeyStore, error) {
 	ks := jks.New(jks.WithOrderedAliases())
+	// The library allocates what a length in the file asks for, up to many GB.
+	if _, err := parseEntries(b[:max(len(b)-sha1.Size, 0)]); err != nil {
+		return ks, fmt.Errorf("it is damaged: %w", err)
+	}
 	if password == "" {
 		b = sealed(b)
 	}
@@ -203,7 +212,44 @@ func jksTrust(b []byte, password string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
+// checkWork refuses a PKCS12 store whose iteration counts would keep a core busy for minutes: RFC 7292 has no bound for
+// them, Java has. They stand in the open, as the INTEGER after the OCTET STRING of a salt, in MacData and in the
+// parameters of PKCS #5; those inside an encrypted part have been written by somebody who knows the password.
+func checkWork(b []byte) error {
+	total := int64(0)
+	countWork(b, 0, &total)
+	if total > maxIterations {
+		return fmt.Errorf("it asks for more than %d iterations of key derivation; make it anew with fewer", maxIterations)
+	}
+	return nil
+}
+
+func countWork(b []byte, depth int, total *int64) {
+	afterSalt := false
+	for len(b) > 0 && depth < maxDepth {
+		var v asn1.RawValue
+		rest, err := asn1.Unmarshal(b, &v)
+		if err != nil {
+			return // not ASN.1: the content of an octet string, or damage that the decoder names
+		}
+		universal := v.Class == asn1.ClassUniversal
+		if afterSalt && universal && v.Tag == asn1.TagInteger {
+			n := int64(maxIterations + 1) // also what no int64 holds
+			_, _ = asn1.Unmarshal(v.FullBytes, &n)
+			*total = min(*total+max(n, 0), maxIterations+1)
+		}
+		afterSalt = universal && v.Tag == asn1.TagOctetString
+		if v.IsCompound || afterSalt {
+			countWork(v.Bytes, depth+1, total)
+		}
+		b = rest
+	}
+}
+
 func pkcs12Key(b []byte, password string) (tls.Certificate, error) {
+	if err := checkWork(b); err != nil {
+		return tls.Certificate{}, err
+	}
 	key, leaf, chain, err := pkcs12.DecodeChain(b, password)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -216,6 +262,9 @@ func pkcs12Key(b []byte, password string) (tls.Certificate, error) {
 }
 
 func pkcs12Trust(b []byte, password string) ([]*x509.Certificate, error) {
+	if err := checkWork(b); err != nil {
+		return nil, err
+	}
 	certs, err := pkcs12.DecodeTrustStore(b, password)
 	if err == nil {
 		return certs, nil

@@ -147,6 +147,12 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// Stores whose lengths ask for more memory than a machine has.
+const (
+	hugeCertificate = "\xFE\xED\xFE\xED\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x02\x00\x01a12345678\x00\x05X.509\xFF\xFF\xFF\xF0cert"
+	hugeChain       = "\xFE\xED\xFE\xED\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01a12345678\x00\x00\x00\x01k\xFF\xFF\xFF\xFF01234567890123456789"
+)
+
 func TestBadStores(t *testing.T) {
 	dir := t.TempDir()
 	_, keys, _ := stores(t)
@@ -154,12 +160,27 @@ func TestBadStores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	key, cert := pair(t)
+	busy, err := pkcs12.Modern.WithIterations(100000).Encode(key, cert, nil, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iterations := []byte("\x02\x03\x01\x86\xA0")
+	at := bytes.LastIndex(busy, iterations) // in MacData, which comes last
+	if at < 0 {
+		t.Fatal("the store has another number of iterations")
+	}
+	copy(busy[at:], "\x02\x03\x7F\xFF\xFF")
 	for _, tt := range []struct{ name, content, text string }{
 		{"empty", "", "neither"},
 		{"text", "hello", "neither"},
 		{"jceks", "\xCE\xCE\xCE\xCE\x00\x00\x00\x02", "JCEKS"},
-		{"cut jks", string(whole[:len(whole)/2]), "password"},
-		{"jks head", "\xFE\xED\xFE\xED", "password"},
+		{"cut jks", string(whole[:len(whole)/2]), "damaged"},
+		{"jks head", "\xFE\xED\xFE\xED", "too short"},
+		{"jks with a certificate of 4 GB", hugeCertificate, "damaged"},
+		{"jks with 4 G certificates", hugeChain, "damaged"},
+		{"jks with another digest", string(whole[:len(whole)-1]) + "x", "password"},
+		{"p12 with 8 M iterations", string(busy), "iterations"},
 		{"cut p12", "\x30\x82\x10\x00", "pkcs12"},
 		{"pem without a key", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ""},
 	} {
@@ -187,6 +208,8 @@ func TestBadStores(t *testing.T) {
 func FuzzStore(f *testing.F) {
 	f.Add([]byte("\xFE\xED\xFE\xED\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x02"))
 	f.Add([]byte("\x30\x82\x10\x00"))
+	f.Add([]byte(hugeCertificate))
+	f.Add([]byte(hugeChain))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "store")
 		if err := os.WriteFile(path, b, 0o600); err != nil {

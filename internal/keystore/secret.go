@@ -31,8 +31,10 @@ type sealedKey struct {
 }
 
 const (
-	magicJCEKS   = "\xCE\xCE\xCE\xCE"
-	jceksVersion = 2
+	magicJCEKS = "\xCE\xCE\xCE\xCE"
+
+	storeVersion1 = 1
+	storeVersion2 = 2
 
 	entryPrivate = 1
 	entryTrusted = 2
@@ -107,14 +109,24 @@ func parseJCEKS(b []byte, password string) (map[string]sealedKey, error) {
 	if subtle.ConstantTimeCompare(storeDigest(password, body), sum) != 1 {
 		return nil, errors.New("its digest is wrong: either the store's password is, or the file is damaged")
 	}
-	if v := binary.BigEndian.Uint32(b[4:]); v != jceksVersion {
-		return nil, fmt.Errorf("version %d of the format is not known", v)
+	return parseEntries(body)
+}
+
+// parseEntries reads the body of a JCEKS or JKS store. Its lengths are held against what is there, so that nothing is
+// allocated for a number alone.
+func parseEntries(body []byte) (map[string]sealedKey, error) {
+	if len(body) < 12 {
+		return nil, errors.New("it is too short")
 	}
-	n := binary.BigEndian.Uint32(b[8:])
+	version := binary.BigEndian.Uint32(body[4:])
+	if version != storeVersion1 && version != storeVersion2 {
+		return nil, fmt.Errorf("version %d of the format is not known", version)
+	}
+	n := binary.BigEndian.Uint32(body[8:])
 	sealed := map[string]sealedKey{}
 	r := javaReader{b: body[12:]} // as in a DataInputStream
 	for i := range n {
-		if err := r.entry(sealed); err != nil {
+		if err := r.entry(version, sealed); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", i+1, err)
 		}
 	}
@@ -125,7 +137,7 @@ func parseJCEKS(b []byte, password string) (map[string]sealedKey, error) {
 }
 
 // entry reads an entry of a store; only secret keys are kept.
-func (r *javaReader) entry(sealed map[string]sealedKey) error {
+func (r *javaReader) entry(version uint32, sealed map[string]sealedKey) error {
 	tag, err := r.number(4)
 	if err != nil {
 		return err
@@ -169,8 +181,10 @@ func (r *javaReader) entry(sealed map[string]sealedKey) error {
 		return fmt.Errorf("it is of the unknown kind %d", tag)
 	}
 	for range certs {
-		if _, err := r.utf(); err != nil { // the type
-			return err
+		if version != storeVersion1 { // there all are X.509
+			if _, err := r.utf(); err != nil { // the type
+				return err
+			}
 		}
 		if err := r.sized(); err != nil {
 			return err
