@@ -41,6 +41,7 @@ func TestFileChannelImport(t *testing.T) {
 		{name: "encrypted and killed", kill: true, encrypted: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // with each other: they wait for a Java machine most of the time
 			dir := t.TempDir()
 			home := filepath.Join(dir, "channel")
 			spool := filepath.Join(dir, "spool")
@@ -336,20 +337,20 @@ a1.sinks.k%[1]d.channel = c1
 		t.Fatal(err)
 	}
 	defer peer("flume.sh", nil, "stop", site) // for the case that something else fails
-	eventually(t, 2*time.Minute, "Flume has read half of the files", func() error {
+	eventually(t, 5*time.Minute, "Flume has read half of the files", func() error {
 		left, err := filepath.Glob(filepath.Join(spool, "*.log"))
 		if err == nil && len(left) > 20 {
 			err = fmt.Errorf("%d are left", len(left))
 		}
 		return err
 	})
-	eventually(t, 2*time.Minute, "events are taken", func() error {
+	eventually(t, 5*time.Minute, "events are taken", func() error {
 		if n := len(out.Events()); n < f.take {
 			return fmt.Errorf("%d of %d", n, f.take)
 		}
 		return nil
 	})
-	eventually(t, 2*time.Minute, "a take is rolled back", func() error {
+	eventually(t, 5*time.Minute, "a take is rolled back", func() error {
 		log, err := os.ReadFile(filepath.Join(site, "log"))
 		if err == nil && !strings.Contains(string(log), "Failed to publish events") {
 			err = fmt.Errorf("%s", tail(string(log), 500))
@@ -376,7 +377,7 @@ a1.sinks.k%[1]d.channel = c1
 			return fmt.Errorf("it is there")
 		})
 	} else {
-		eventually(t, 2*time.Minute, "Flume has read all files", func() error {
+		eventually(t, 5*time.Minute, "Flume has read all files", func() error {
 			left, err := filepath.Glob(filepath.Join(spool, "*.log"))
 			if err == nil && len(left) > 0 {
 				err = fmt.Errorf("%d are left", len(left))
@@ -492,7 +493,7 @@ func drainFlume(t *testing.T, dir, home, more string) []string {
 		t.Fatal(err)
 	}
 	defer peer("flume.sh", nil, "stop", site) // for the case that something else fails
-	eventually(t, 2*time.Minute, "Flume has drained the channel", func() error {
+	eventually(t, 5*time.Minute, "Flume has drained the channel", func() error {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
 		if err != nil {
 			return err
