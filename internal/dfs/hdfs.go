@@ -1,0 +1,330 @@
+package dfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/colinmarc/hdfs/v2"
+	"github.com/colinmarc/hdfs/v2/hadoopconf"
+	krb "github.com/jcmturner/gokrb5/v8/client"
+	krbconfig "github.com/jcmturner/gokrb5/v8/config"
+	"github.com/jcmturner/gokrb5/v8/keytab"
+)
+
+// HDFS is the Hadoop file system, by way of colinmarc/hdfs. That client connects to one data node of a block's pipeline,
+// has no way to repair a pipeline, and its Flush does not wait for the data nodes: see conn.go and recover.go for what is
+// added here.
+type HDFS struct {
+	log     *slog.Logger
+	opts    hdfs.ClientOptions
+	timeout time.Duration
+	dial    net.Dialer
+	// With Kerberos the data nodes' connections begin with a handshake, or are encrypted: acknowledgements cannot be seen.
+	// A flush closes the file then, and appends to it after that.
+	secure bool
+
+	mu     sync.Mutex
+	client *hdfs.Client // nil: not connected
+
+	pipes pipes
+
+	abortedMu sync.Mutex
+	aborted   map[string]bool // our own files that Recover has to close
+}
+
+func openHDFS(host string, conf hadoopconf.HadoopConf, o Options) (*HDFS, error) {
+	addrs, err := nameNodes(host, conf)
+	if err != nil {
+		return nil, err
+	}
+	h := &HDFS{log: o.Log, timeout: o.CallTimeout, opts: hdfs.ClientOptionsFromConf(conf), aborted: map[string]bool{}}
+	h.dial.Timeout = o.CallTimeout
+	h.opts.Addresses = addrs
+	h.opts.NamenodeDialFunc = h.dialNameNode
+	h.opts.DatanodeDialFunc = h.dialDataNode
+	if h.opts.KerberosClient != nil || o.Principal != "" {
+		if h.opts.KerberosClient, err = login(o); err != nil {
+			return nil, err
+		}
+		if h.opts.KerberosServicePrincipleName == "" {
+			return nil, errors.New("dfs.namenode.kerberos.principal is not in hdfs-site.xml; set HADOOP_CONF_DIR to the cluster's configuration")
+		}
+		h.secure = true
+		return h, nil
+	}
+	h.secure = h.opts.DataTransferProtection != ""
+	if h.opts.User = o.User; h.opts.User == "" {
+		h.opts.User = os.Getenv("HADOOP_USER_NAME")
+	}
+	if h.opts.User == "" {
+		u, err := user.Current()
+		if err != nil {
+			return nil, fmt.Errorf("find out the user: %w; set HADOOP_USER_NAME", err)
+		}
+		h.opts.User = u.Username
+	}
+	return h, nil
+}
+
+func login(o Options) (*krb.Client, error) {
+	if o.Principal == "" || o.Keytab == "" {
+		return nil, errors.New("the cluster wants Kerberos: set hdfs.kerberosPrincipal and hdfs.kerberosKeytab")
+	}
+	file := o.Krb5Conf
+	if file == "" {
+		file = os.Getenv("KRB5_CONFIG")
+	}
+	if file == "" {
+		file = "/etc/krb5.conf"
+	}
+	conf, err := krbconfig.Load(file)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	keys, err := keytab.Load(o.Keytab)
+	if err != nil {
+		return nil, fmt.Errorf("read hdfs.kerberosKeytab: %w", err)
+	}
+	name, realm, ok := strings.Cut(o.Principal, "@")
+	if !ok {
+		realm = conf.LibDefaults.DefaultRealm
+	}
+	if host, err := os.Hostname(); err == nil {
+		name = strings.Replace(name, "_HOST", strings.ToLower(host), 1)
+	}
+	return krb.NewWithKeytab(name, realm, keys, conf, krb.DisablePAFXFAST(true)), nil
+}
+
+// connected is the client, which is made when it is first needed.
+func (h *HDFS) connected() (*hdfs.Client, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.client != nil {
+		return h.client, nil
+	}
+	if k := h.opts.KerberosClient; k != nil {
+		if err := k.AffirmLogin(); err != nil {
+			return nil, fmt.Errorf("log in to Kerberos: %w", err)
+		}
+	}
+	c, err := hdfs.NewClient(h.opts)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the name node %s: %w", strings.Join(h.opts.Addresses, ", "), err)
+	}
+	h.client = c
+	return c, nil
+}
+
+// Create implements FS.
+func (h *HDFS) Create(name string) (File, error) {
+	c, err := h.connected()
+	if err != nil {
+		return nil, err
+	}
+	w, err := c.Create(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = c.MkdirAll(path.Dir(name), 0o755); err == nil {
+			w, err = c.Create(name)
+		}
+	}
+	if err != nil {
+		return nil, explain(err, "write to", path.Dir(name), h.opts.User)
+	}
+	return &hdfsFile{fs: h, name: name, w: w, pipe: h.pipes.new(h.timeout)}, nil
+}
+
+// Rename implements FS.
+func (h *HDFS) Rename(from, to string) error {
+	if from == to {
+		return nil
+	}
+	c, err := h.connected()
+	if err != nil {
+		return err
+	}
+	// The client's own rename would overwrite.
+	if _, err := c.Stat(to); err == nil {
+		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return explain(err, "look at", to, h.opts.User)
+	}
+	return explain(c.Rename(from, to), "rename in", path.Dir(to), h.opts.User)
+}
+
+// List implements FS.
+func (h *HDFS) List(dir string) ([]Entry, error) {
+	c, err := h.connected()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := c.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var list []Entry
+	for _, i := range infos {
+		list = append(list, Entry{i.Name(), i.IsDir()})
+	}
+	return list, explain(err, "list", dir, h.opts.User)
+}
+
+// MkdirAll implements FS.
+func (h *HDFS) MkdirAll(dir string) error {
+	c, err := h.connected()
+	if err != nil {
+		return err
+	}
+	return explain(c.MkdirAll(dir, 0o755), "make", dir, h.opts.User)
+}
+
+// Close implements FS.
+func (h *HDFS) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.client == nil {
+		return nil
+	}
+	c := h.client
+	h.client = nil
+	return c.Close()
+}
+
+// explain says in words what an operator has to do.
+func explain(err error, what, where, who string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: the user %s may not %s %s: give it the right (hdfs dfs -chown or -chmod), or set hdfs.proxyUser or HADOOP_USER_NAME", err, who, what, where)
+	}
+	var remote hdfs.Error
+	if errors.As(err, &remote) {
+		// The message goes on with a stack trace.
+		message, _, _ := strings.Cut(remote.Message(), "\n")
+		class := remote.Exception()
+		switch class[strings.LastIndexByte(class, '.')+1:] {
+		case "SafeModeException":
+			return fmt.Errorf("the name node is in safe mode, in which nothing can be written; hdfs dfsadmin -safemode leave ends it (%s)", message)
+		case "QuotaExceededException", "DSQuotaExceededException", "NSQuotaExceededException", "QuotaByStorageTypeExceededException":
+			return fmt.Errorf("the quota is used up: %s", message)
+		}
+		return fmt.Errorf("%s %s: %s: %s", what, where, class, message)
+	}
+	return err
+}
+
+// hdfsFile is a file that is being written.
+type hdfsFile struct {
+	fs   *HDFS
+	name string
+	w    *hdfs.FileWriter // nil: closed until the next write (with security)
+	pipe *pipe
+
+	written bool
+}
+
+func (f *hdfsFile) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if f.w == nil {
+		c, err := f.fs.connected()
+		if err != nil {
+			return 0, err
+		}
+		if f.w, err = c.Append(f.name); err != nil {
+			return 0, explain(err, "append to", f.name, f.fs.opts.User)
+		}
+	}
+	if err := f.w.SetDeadline(f.pipe.id); err != nil {
+		return 0, err
+	}
+	f.written = true
+	n, err := f.w.Write(p)
+	return n, explain(err, "write to", f.name, f.fs.opts.User)
+}
+
+func (f *hdfsFile) Flush() error {
+	if f.w == nil || !f.written {
+		return nil
+	}
+	f.written = false
+	if f.fs.secure {
+		return f.end()
+	}
+	if err := f.w.Flush(); err != nil {
+		return explain(err, "write to", f.name, f.fs.opts.User)
+	}
+	return f.pipe.await()
+}
+
+// Err sees what the client's heartbeats, one every 30 s, have met with.
+func (f *hdfsFile) Err() error {
+	f.pipe.mu.Lock()
+	defer f.pipe.mu.Unlock()
+	return f.pipe.err
+}
+
+// end closes the file at the name node. The data nodes may need a moment to tell it of the last block.
+func (f *hdfsFile) end() error {
+	for pause := 50 * time.Millisecond; ; pause *= 2 {
+		err := f.w.Close()
+		switch {
+		case err == nil:
+			f.w = nil
+			return nil
+		case !hdfs.IsErrReplicating(err) || pause > 3*time.Second:
+			return explain(err, "close", f.name, f.fs.opts.User)
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (f *hdfsFile) Close() error {
+	if f.w != nil {
+		if err := f.end(); err != nil {
+			return err
+		}
+	}
+	f.fs.pipes.forget(f.pipe)
+	return nil
+}
+
+func (f *hdfsFile) Abort() {
+	f.pipe.fail(errAborted)
+	f.fs.pipes.forget(f.pipe)
+	f.fs.abortedMu.Lock()
+	defer f.fs.abortedMu.Unlock()
+	f.fs.aborted[f.name] = true
+}
+
+var errAborted = errors.New("the file was given up")
+
+func (h *HDFS) dialNameNode(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := h.dial.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &strictConn{Conn: c, timeout: h.timeout}, nil
+}
+
+func (h *HDFS) dialDataNode(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := h.dial.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if h.secure {
+		return &strictConn{Conn: c, timeout: h.timeout}, nil
+	}
+	return &pipeConn{Conn: c, pipes: &h.pipes, timeout: h.timeout}, nil
+}

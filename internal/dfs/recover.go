@@ -1,0 +1,214 @@
+package dfs
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/colinmarc/hdfs/v2"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Recover implements FS. A file of another process is left alone as long as that renews its lease, and for the soft limit
+// (a minute) after it: an append is refused until then. Our own files, given up by Abort, are closed at once (recoverLease).
+func (h *HDFS) Recover(name string) error {
+	if h.secure {
+		return h.appendNothing(name)
+	}
+	closed, err := h.ask("isFileClosed", name)
+	if closed || err != nil {
+		return explain(err, "look at", name, h.opts.User)
+	}
+	h.abortedMu.Lock()
+	ours := h.aborted[name]
+	h.abortedMu.Unlock()
+	if !ours { // make it ours, if its writer is gone
+		if _, err := h.append(name); err != nil {
+			return err
+		}
+	}
+	if closed, err = h.ask("recoverLease", name); err != nil {
+		return explain(err, "close", name, h.opts.User)
+	}
+	if !closed {
+		return fmt.Errorf("close %s: %w: its last block is being recovered", name, ErrBusy)
+	}
+	h.abortedMu.Lock()
+	defer h.abortedMu.Unlock()
+	delete(h.aborted, name)
+	return nil
+}
+
+func (h *HDFS) append(name string) (*hdfs.FileWriter, error) {
+	c, err := h.connected()
+	if err != nil {
+		return nil, err
+	}
+	w, err := c.Append(name)
+	var remote hdfs.Error
+	if errors.As(err, &remote) {
+		switch class := remote.Exception(); class[strings.LastIndexByte(class, '.')+1:] {
+		case "AlreadyBeingCreatedException", "RecoveryInProgressException":
+			return nil, fmt.Errorf("close %s: %w: another process writes to it, or has done so within the last minute", name, ErrBusy)
+		}
+	}
+	return w, explain(err, "append to", name, h.opts.User)
+}
+
+// appendNothing closes a file where our own calls are not understood.
+func (h *HDFS) appendNothing(name string) error {
+	w, err := h.append(name)
+	if err != nil {
+		return err
+	}
+	return explain(w.Close(), "close", name, h.opts.User)
+}
+
+// ask makes a call that the client library does not have: one with a path, answered by yes or no. The name nodes are tried
+// in turn, as only one of them is active.
+//
+// Facts: RpcHeader.proto, IpcConnectionContext.proto, ClientNamenodeProtocol.proto.
+func (h *HDFS) ask(method, path string) (bool, error) {
+	var errs []error
+	for _, addr := range h.opts.Addresses {
+		yes, err := h.askOne(addr, method, path)
+		if err == nil {
+			return yes, nil
+		}
+		if r := (*refusal)(nil); errors.As(err, &r) && !strings.HasSuffix(r.class, ".StandbyException") {
+			return false, err
+		}
+		errs = append(errs, err)
+	}
+	return false, errors.Join(errs...)
+}
+
+const protocol = "org.apache.hadoop.hdfs.protocol.ClientProtocol"
+
+func (h *HDFS) askOne(addr, method, path string) (bool, error) {
+	c, err := h.dialNameNode(context.Background(), "tcp", addr)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	id := make([]byte, 16)
+	_, _ = rand.Read(id)
+	header := func(call int64) []byte {
+		b := number(nil, 1, 2) // RPC_PROTOCOL_BUFFER
+		b = number(b, 2, 0)    // RPC_FINAL_PACKET
+		b = number(b, 3, protowire.EncodeZigZag(call))
+		b = text(b, 4, string(id))
+		return number(b, 5, 0)
+	}
+	request := text(nil, 1, path)
+	if method == "recoverLease" {
+		request = text(request, 2, "sluice")
+	}
+	out := []byte("hrpc\x09\x00\x00")
+	out = packet(out, header(-3), text(text(nil, 2, string(text(nil, 1, h.opts.User))), 3, protocol))
+	out = packet(out, header(0), number(text(text(nil, 1, method), 2, protocol), 3, 1), request)
+	if _, err := c.Write(out); err != nil {
+		return false, err
+	}
+	var size [4]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return false, fmt.Errorf("read the name node's answer: %w", err)
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > maxHead {
+		return false, fmt.Errorf("the name node's answer has %d bytes", n)
+	}
+	in := make([]byte, n)
+	if _, err := io.ReadFull(c, in); err != nil {
+		return false, fmt.Errorf("read the name node's answer: %w", err)
+	}
+	return answer(in)
+}
+
+// answer takes the answer to a call apart.
+func answer(in []byte) (bool, error) {
+	head, used := message(in)
+	if used == 0 {
+		return false, errors.New("the name node's answer is cut off")
+	}
+	for field, v := range fields(head) {
+		if field == 2 && v != 0 { // status
+			return false, &refusal{class: textOf(head, 4), message: textOf(head, 5)}
+		}
+	}
+	body, used := message(in[used:])
+	if used == 0 {
+		return false, errors.New("the name node's answer is cut off")
+	}
+	for field, v := range fields(body) {
+		if field == 1 {
+			return v != 0, nil
+		}
+	}
+	return false, errors.New("the name node's answer says nothing")
+}
+
+// refusal is an exception of the name node.
+type refusal struct{ class, message string }
+
+func (r *refusal) Error() string {
+	first, _, _ := strings.Cut(r.message, "\n")
+	return r.class + ": " + first
+}
+
+// Is implements errors.Is.
+func (r *refusal) Is(target error) bool {
+	switch r.class {
+	case "java.io.FileNotFoundException":
+		return target == fs.ErrNotExist
+	case "org.apache.hadoop.security.AccessControlException":
+		return target == fs.ErrPermission
+	}
+	return false
+}
+
+func number(b []byte, field protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+}
+
+func text(b []byte, field protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+}
+
+func textOf(b []byte, field protowire.Number) string {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return ""
+		}
+		b = b[n:]
+		if num == field && typ == protowire.BytesType {
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return ""
+			}
+			return string(bytes.ToValidUTF8(v, []byte("?")))
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return ""
+		}
+		b = b[n:]
+	}
+	return ""
+}
+
+func packet(dst []byte, messages ...[]byte) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	for _, m := range messages {
+		dst = protowire.AppendBytes(dst, m)
+	}
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
