@@ -23,7 +23,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.source.avroLegacy.AvroLegacySource
 		- org.apache.flume.source.thriftLegacy.ThriftLegacySource`,
 	component.KindSink: `
-		hdfs org.apache.flume.sink.hdfs.HDFSEventSink
 		hive org.apache.flume.sink.hive.HiveSink
 		http org.apache.flume.sink.http.HttpSink
 		irc org.apache.flume.sink.irc.IRCSink

@@ -1,0 +1,224 @@
+package hdfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/bucket"
+	"github.com/sluice-data/sluice/internal/dfs"
+	"github.com/sluice-data/sluice/internal/escape"
+	"github.com/sluice-data/sluice/internal/javapath"
+)
+
+// sink is used by one goroutine at a time.
+type sink struct {
+	config
+	env       component.Env
+	address   string // hdfs.path with its scheme
+	dir, name *escape.Template
+	clock     func() time.Time
+
+	created, closed, failed *atomic.Int64
+
+	fs      dfs.FS // nil: not started
+	buckets *bucket.Set
+	finder  *finder
+
+	// Of a batch, and used again by the next.
+	groups  []group
+	targets []int // of each event: the number of its group; -1: it has none
+	scratch []byte
+	gather  []event.Event
+
+	bad map[bucket.Target]penalty
+}
+
+// group is the events of a batch with one target.
+type group struct {
+	bucket.Target
+	first, last, n int
+}
+
+// penalty keeps a bucket that does not answer from holding up the others, time after time.
+type penalty struct {
+	until time.Time
+	err   error
+}
+
+// BatchSize implements component.Sizer.
+func (s *sink) BatchSize() int { return s.batchSize }
+
+// Start implements component.Component. It does not connect yet: a cluster that is down is waited for.
+func (s *sink) Start(context.Context) error {
+	if s.fs != nil {
+		return nil
+	}
+	buffer := ""
+	if home, err := javapath.Home(s.env.Properties); err == nil {
+		buffer = filepath.Join(home, ".flume", "s3a")
+	}
+	fs, _, err := dfs.Open(s.address, dfs.Options{Log: s.env.Log, CallTimeout: s.callTimeout, User: s.proxyUser, Principal: s.principal, Keytab: s.keytab,
+		Krb5Conf: s.env.Properties["java.security.krb5.conf"], S3: s.s3, BufferDir: buffer})
+	if err != nil {
+		return fmt.Errorf("open hdfs.path: %w", err)
+	}
+	if _, ok := fs.(*dfs.S3); ok && s.inUsePrefix == "" && s.inUseSuffix == "" {
+		s.inUseSuffix = ".tmp" // by which a file on the local disk is known
+	}
+	s.start(fs)
+	return nil
+}
+
+func (s *sink) start(fs dfs.FS) {
+	tries := max(s.closeTries, 0)
+	retry := max(s.retryInterval, 0)
+	s.fs, s.bad = fs, map[bucket.Target]penalty{}
+	s.buckets = bucket.New(bucket.Config{
+		FS: fs, Log: s.env.Log, NewEncoder: func(bucket.Target) (bucket.Encoder, error) { return s.newEncoder(s.clock) },
+		InUsePrefix: s.inUsePrefix, InUseSuffix: s.inUseSuffix, Suffix: s.suffix,
+		RollInterval: s.rollInterval, RollSize: s.rollSize, RollCount: s.rollCount, Idle: s.idle, MaxOpen: s.maxOpen,
+		Retry: retry, Tries: tries, Now: s.clock, Created: s.created, Closed: s.closed, Failed: s.failed,
+	})
+	s.finder = s.newFinder(fs)
+}
+
+// Stop implements component.Component.
+func (s *sink) Stop(ctx context.Context) error {
+	if s.fs == nil {
+		return nil
+	}
+	s.finder.stop()
+	err := errors.Join(s.buckets.Stop(ctx), s.fs.Close())
+	s.fs, s.buckets, s.finder = nil, nil, nil
+	return err
+}
+
+// Idle implements component.Idler.
+func (s *sink) Idle(context.Context) error {
+	if s.fs == nil {
+		return nil
+	}
+	s.finder.adopt(s.buckets)
+	s.buckets.Tick()
+	return nil
+}
+
+// Write implements component.Sink.
+func (s *sink) Write(ctx context.Context, evs []event.Event) error {
+	if s.fs == nil {
+		return errors.New("write events to files: the sink is not started")
+	}
+	if err := s.Idle(ctx); err != nil {
+		return err
+	}
+	failed := s.assign(evs)
+	for i := range s.groups {
+		g := &s.groups[i]
+		err := s.writeGroup(g, evs, i)
+		if err == nil {
+			continue
+		}
+		if failed == nil {
+			failed = map[int]error{}
+		}
+		for j := g.first; j <= g.last; j++ {
+			if s.targets[j] == i {
+				failed[j] = err
+			}
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	if len(failed) == len(evs) && len(s.groups) == 1 {
+		return failed[0]
+	}
+	return &component.PartialError{Failed: failed}
+}
+
+// assign finds out each event's target. Those without one are in what it returns.
+func (s *sink) assign(evs []event.Event) (failed map[int]error) {
+	s.groups, s.targets = s.groups[:0], s.targets[:0]
+	last := -1
+	for i := range evs {
+		dir, err := s.dir.Append(s.scratch[:0], &evs[i])
+		n := len(dir)
+		all := dir
+		if err == nil {
+			all, err = s.name.Append(dir, &evs[i])
+		}
+		if err != nil {
+			if failed == nil {
+				failed = map[int]error{}
+			}
+			failed[i] = component.Permanent(fmt.Errorf("find the file for an event: %w", err))
+			s.targets = append(s.targets, -1)
+			continue
+		}
+		s.scratch = all
+		if last < 0 || s.groups[last].Dir != string(all[:n]) || s.groups[last].Prefix != string(all[n:]) {
+			last = s.group(string(all[:n]), string(all[n:]))
+		}
+		g := &s.groups[last]
+		if g.n == 0 {
+			g.first = i
+		}
+		g.last = i
+		g.n++
+		s.targets = append(s.targets, last)
+	}
+	return failed
+}
+
+func (s *sink) group(dir, prefix string) int {
+	for i := range s.groups {
+		if g := &s.groups[i]; g.Dir == dir && g.Prefix == prefix {
+			return i
+		}
+	}
+	s.groups = append(s.groups, group{Target: bucket.Target{Dir: dir, Prefix: prefix}})
+	return len(s.groups) - 1
+}
+
+// maxPenalty bounds how long a bucket is left alone after an error.
+const maxPenalty = time.Minute
+
+func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
+	t := g.Target
+	if _, rest, err := dfs.Split(t.Dir); err != nil {
+		return component.Permanent(err)
+	} else {
+		t.Dir = rest
+	}
+	begin := s.clock()
+	if p, ok := s.bad[t]; ok && len(s.groups) > 1 {
+		if begin.Before(p.until) {
+			return p.err
+		}
+	}
+	mine := evs[g.first : g.last+1]
+	if g.n < len(mine) { // others are between them
+		s.gather = s.gather[:0]
+		for j := g.first; j <= g.last; j++ {
+			if s.targets[j] == number {
+				s.gather = append(s.gather, evs[j])
+			}
+		}
+		mine = s.gather
+	}
+	err := s.buckets.Write(t, mine)
+	clear(s.gather)
+	if err != nil {
+		now := s.clock()
+		s.bad[t] = penalty{now.Add(min(maxPenalty, time.Second+4*now.Sub(begin))), err}
+		return err
+	}
+	delete(s.bad, t)
+	return nil
+}

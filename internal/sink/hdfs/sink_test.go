@@ -1,0 +1,508 @@
+package hdfs
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-data/sluice/component"
+	"github.com/sluice-data/sluice/component/componenttest"
+	"github.com/sluice-data/sluice/event"
+	"github.com/sluice-data/sluice/internal/dfs"
+)
+
+// clock is a time that the test sets.
+type clock struct{ at atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.at.Store(time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC).UnixMilli())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.UnixMilli(c.at.Load()) }
+func (c *clock) advance(d time.Duration) { c.at.Add(d.Milliseconds()) }
+
+// faulty is the local file system with errors.
+type faulty struct {
+	dfs.Local
+	fail func(op, name string) error
+}
+
+func (f *faulty) Create(name string) (dfs.File, error) {
+	if err := f.fail("create", name); err != nil {
+		return nil, err
+	}
+	file, err := f.Local.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return &faultyFile{File: file, fs: f, name: name}, nil
+}
+
+func (f *faulty) Rename(from, to string) error {
+	if err := f.fail("rename", from); err != nil {
+		return err
+	}
+	return f.Local.Rename(from, to)
+}
+
+func (f *faulty) Recover(name string) error {
+	if err := f.fail("recover", name); err != nil {
+		return err
+	}
+	return f.Local.Recover(name)
+}
+
+type faultyFile struct {
+	dfs.File
+	fs   *faulty
+	name string
+}
+
+func (f *faultyFile) Write(p []byte) (int, error) {
+	if err := f.fs.fail("write", f.name); err != nil {
+		n, _ := f.File.Write(p[:len(p)/2])
+		return n, err
+	}
+	return f.File.Write(p)
+}
+
+func (f *faultyFile) Flush() error {
+	if err := f.fs.fail("flush", f.name); err != nil {
+		return err
+	}
+	return f.File.Flush()
+}
+
+func (f *faultyFile) Err() error { return f.fs.fail("err", f.name) }
+
+func (f *faultyFile) Close() error {
+	if err := f.fs.fail("close", f.name); err != nil {
+		return err
+	}
+	return f.File.Close()
+}
+
+// harness is a sink that writes below a directory of the test.
+type harness struct {
+	*sink
+	t     *testing.T
+	dir   string
+	clock *clock
+	fail  func(op, name string) error
+}
+
+func start(t *testing.T, path string, props ...string) *harness {
+	t.Helper()
+	h := &harness{t: t, dir: t.TempDir(), clock: newClock()}
+	h.again(path, props...)
+	return h
+}
+
+// again makes another sink in the same directory.
+func (h *harness) again(path string, props ...string) {
+	h.t.Helper()
+	env, _ := componenttest.Env(h.t)
+	cfg, _ := componenttest.Config(h.t, component.KindSink, "hdfs", append([]string{"hdfs.path=file://" + h.dir + path, "hdfs.timeZone=UTC"}, props...)...)
+	snk, err := cfg.(component.SinkConfig).NewSink(env)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.sink = snk.(*sink)
+	h.sink.clock = h.clock.now
+	h.sink.start(&faulty{fail: func(op, name string) error {
+		if h.fail == nil {
+			return nil
+		}
+		return h.fail(op, name)
+	}})
+	h.t.Cleanup(func() { h.stop() })
+}
+
+func (h *harness) stop() {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := h.sink.Stop(ctx); err != nil {
+		h.t.Error(err)
+	}
+}
+
+// files are the contents of all files, by name; the counters in the names are counted from 1.
+func (h *harness) files() map[string]string {
+	h.t.Helper()
+	m := map[string]string{}
+	err := filepath.WalkDir(h.dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		m[strings.TrimPrefix(name, h.dir)] = string(b)
+		return err
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return m
+}
+
+// want compares the files but for the counters in their names, in the order of these.
+func (h *harness) want(want ...string) {
+	h.t.Helper()
+	files := h.files()
+	names := make([]string, 0, len(files))
+	for n := range files {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var got []string
+	for _, n := range names {
+		parts := strings.Split(n, ".")
+		for i, p := range parts {
+			if len(strings.TrimRight(p, "0123456789")) == 0 && len(p) > 12 {
+				parts[i] = "N"
+			}
+		}
+		got = append(got, strings.Join(parts, ".")+" "+files[n])
+	}
+	if !slices.Equal(got, want) {
+		h.t.Errorf("files\n%q, want\n%q", got, want)
+	}
+}
+
+func evs(bodies ...string) (es []event.Event) {
+	for _, b := range bodies {
+		body, header, _ := strings.Cut(b, "@")
+		e := event.Event{Body: []byte(body)}
+		if header != "" {
+			e.Headers = []event.KV{{Key: "timestamp", Value: []byte(header)}}
+		}
+		es = append(es, e)
+	}
+	return es
+}
+
+func (h *harness) write(bodies ...string) {
+	h.t.Helper()
+	if err := h.Write(h.t.Context(), evs(bodies...)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+var plain = []string{"hdfs.fileType=DataStream", "hdfs.rollInterval=0", "hdfs.rollSize=0", "hdfs.rollCount=0"}
+
+func TestNames(t *testing.T) {
+	h := start(t, "/a/b", append(plain, "hdfs.filePrefix=x", "hdfs.fileSuffix=.log", "hdfs.inUsePrefix=_")...)
+	h.write("1", "2")
+	h.want("/a/b/_x.N.log.tmp 1\n2\n")
+	h.write("3")
+	h.stop()
+	h.want("/a/b/x.N.log 1\n2\n3\n")
+}
+
+func TestRolls(t *testing.T) {
+	t.Run("count", func(t *testing.T) {
+		h := start(t, "/", append(plain, "hdfs.rollCount=2")...)
+		h.write("1", "2", "3", "4", "5")
+		h.want("/FlumeData.N 1\n2\n", "/FlumeData.N 3\n4\n", "/FlumeData.N.tmp 5\n")
+		h.write("6")
+		h.want("/FlumeData.N 1\n2\n", "/FlumeData.N 3\n4\n", "/FlumeData.N.tmp 5\n6\n") // Flume, too, rolls with the next
+	})
+	t.Run("size", func(t *testing.T) {
+		h := start(t, "/", append(plain, "hdfs.rollSize=10")...)
+		h.write("12345", "1234", "1", "2")
+		h.want("/FlumeData.N 12345\n1234\n1\n", "/FlumeData.N.tmp 2\n")
+	})
+	t.Run("interval", func(t *testing.T) {
+		h := start(t, "/", append(plain, "hdfs.rollInterval=30")...)
+		h.write("1")
+		h.clock.advance(29 * time.Second)
+		h.write("2")
+		h.clock.advance(time.Second)
+		if err := h.Idle(t.Context()); err != nil {
+			t.Error(err)
+		}
+		h.want("/FlumeData.N 1\n2\n")
+		h.write("3")
+		h.want("/FlumeData.N 1\n2\n", "/FlumeData.N.tmp 3\n")
+	})
+	t.Run("idle", func(t *testing.T) {
+		h := start(t, "/", append(plain, "hdfs.idleTimeout=10")...)
+		h.write("1")
+		h.clock.advance(9 * time.Second)
+		h.write("2")
+		h.clock.advance(9 * time.Second)
+		_ = h.Idle(t.Context())
+		h.want("/FlumeData.N.tmp 1\n2\n")
+		h.clock.advance(time.Second)
+		_ = h.Idle(t.Context())
+		h.want("/FlumeData.N 1\n2\n")
+	})
+	t.Run("most files", func(t *testing.T) {
+		h := start(t, "/%{timestamp}", append(plain, "hdfs.maxOpenFiles=2")...)
+		h.write("a@1", "b@2")
+		h.clock.advance(time.Second)
+		h.write("c@1", "d@3")
+		h.want("/1/FlumeData.N.tmp a\nc\n", "/2/FlumeData.N b\n", "/3/FlumeData.N.tmp d\n")
+	})
+}
+
+func TestBuckets(t *testing.T) {
+	h := start(t, "/%Y-%m-%d/%H", append(plain, "hdfs.round=true", "hdfs.roundUnit=hour", "hdfs.roundValue=6", "hdfs.filePrefix=p%S")...)
+	h.write("a@0", "b@86400000", "c@1000", "d@25200000")
+	h.want("/1970-01-01/00/p00.N.tmp a\nc\n", "/1970-01-01/06/p00.N.tmp d\n", "/1970-01-02/00/p00.N.tmp b\n")
+}
+
+// An event without a timestamp keeps nobody from anything.
+func TestNoTimestamp(t *testing.T) {
+	h := start(t, "/%Y", plain...)
+	err := h.Write(t.Context(), evs("a@0", "b", "c@0"))
+	var partial *component.PartialError
+	if !errors.As(err, &partial) || len(partial.Failed) != 1 || !component.IsPermanent(partial.Failed[1]) || !strings.Contains(err.Error(), "timestamp") {
+		t.Errorf("%v", err)
+	}
+	h.want("/1970/FlumeData.N.tmp a\nc\n")
+}
+
+// After an error the file is closed with what was flushed, and the batch goes into another.
+func TestErrors(t *testing.T) {
+	broken := errors.New("broken")
+	for _, op := range []string{"write", "flush"} {
+		t.Run(op, func(t *testing.T) {
+			h := start(t, "/", plain...)
+			h.write("1")
+			h.fail = func(o, _ string) error {
+				if o == op {
+					return broken
+				}
+				return nil
+			}
+			if err := h.Write(t.Context(), evs("2")); !errors.Is(err, broken) {
+				t.Fatal(err)
+			}
+			h.fail = nil
+			h.write("2")
+			h.stop()
+			first := "1\n2" // half of the write
+			if op == "flush" {
+				first = "1\n2\n"
+			}
+			h.want("/FlumeData.N "+first, "/FlumeData.N 2\n")
+		})
+	}
+	t.Run("idle", func(t *testing.T) {
+		h := start(t, "/", plain...)
+		h.write("1")
+		h.fail = func(op, _ string) error {
+			if op == "err" {
+				return broken
+			}
+			return nil
+		}
+		for range 2 { // gives it up, then closes it
+			if err := h.Idle(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		h.fail = nil
+		h.want("/FlumeData.N 1\n")
+		h.write("2")
+		h.want("/FlumeData.N 1\n", "/FlumeData.N.tmp 2\n")
+	})
+	t.Run("create", func(t *testing.T) {
+		h := start(t, "/%{timestamp}", plain...)
+		h.fail = func(op, name string) error {
+			if op == "create" && strings.Contains(name, "/2/") {
+				return fs.ErrPermission
+			}
+			return nil
+		}
+		err := h.Write(t.Context(), evs("a@1", "b@2", "c@1"))
+		var partial *component.PartialError
+		if !errors.As(err, &partial) || len(partial.Failed) != 1 || !errors.Is(partial.Failed[1], fs.ErrPermission) {
+			t.Fatal(err)
+		}
+		h.want("/1/FlumeData.N.tmp a\nc\n")
+		// It is left alone for a moment where others could be written.
+		h.fail = nil
+		if err := h.Write(t.Context(), evs("b@2", "d@1")); !errors.As(err, &partial) || len(partial.Failed) != 1 {
+			t.Fatal(err)
+		}
+		h.clock.advance(2 * time.Second)
+		h.write("b@2", "e@1")
+		h.want("/1/FlumeData.N.tmp a\nc\nd\ne\n", "/2/FlumeData.N.tmp b\n")
+	})
+}
+
+// A file that cannot be closed or renamed is tried again, and given up after the tries that are allowed.
+func TestCloseTries(t *testing.T) {
+	for _, op := range []string{"close", "rename"} {
+		t.Run(op, func(t *testing.T) {
+			h := start(t, "/", append(plain, "hdfs.rollCount=1", "hdfs.retryInterval=10", "hdfs.closeTries=3")...)
+			fails := 0
+			h.fail = func(o, _ string) error {
+				if o == op || op == "close" && o == "recover" {
+					fails++
+					return errors.New("broken")
+				}
+				return nil
+			}
+			h.write("1", "2")
+			for range 5 {
+				_ = h.Idle(t.Context())
+				_ = h.Idle(t.Context())
+				h.clock.advance(10 * time.Second)
+			}
+			if fails != 3 {
+				t.Errorf("%d tries", fails)
+			}
+			h.fail = nil
+			h.write("3")
+			h.want("/FlumeData.N.tmp 1\n", "/FlumeData.N 2\n", "/FlumeData.N.tmp 3\n")
+		})
+	}
+	t.Run("then it works", func(t *testing.T) {
+		h := start(t, "/", append(plain, "hdfs.rollCount=1", "hdfs.retryInterval=10")...)
+		h.fail = func(o, _ string) error {
+			if o == "close" {
+				return errors.New("broken")
+			}
+			return nil
+		}
+		h.write("1", "2")
+		h.fail = nil
+		h.clock.advance(10 * time.Second)
+		_ = h.Idle(t.Context())
+		h.want("/FlumeData.N 1\n", "/FlumeData.N.tmp 2\n")
+	})
+}
+
+// What a killed process left behind is closed, but not what another one writes to.
+func TestLeftovers(t *testing.T) {
+	h := start(t, "/%Y/%m", append(plain, "hdfs.fileSuffix=.log")...)
+	h.stop()
+	for name, text := range map[string]string{"/1970/01/FlumeData.1700000000001.log.tmp": "a\n", "/1970/02/FlumeData.1700000000002.log.tmp": "b\n",
+		"/1970/01/FlumeData.1700000000001.log": "there\n", "/1970/01/Other.1700000000001.log.tmp": "c\n", "/x.tmp": "d\n"} {
+		if err := os.MkdirAll(filepath.Dir(h.dir+name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(h.dir+name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy, err := dfs.Local{}.Create(h.dir + "/1970/02/FlumeData.1700000000003.log.tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.again("/%Y/%m", append(plain, "hdfs.fileSuffix=.log")...)
+	h.finder.wg.Wait()
+	if err := h.Idle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list := func() string {
+		var names []string
+		for n := range h.files() {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return strings.Join(names, "\n")
+	}
+	want := "/1970/01/FlumeData.1700000000001-1.log\n/1970/01/FlumeData.1700000000001.log\n/1970/01/Other.1700000000001.log.tmp\n/1970/02/FlumeData.1700000000002.log\n"
+	if got := list(); got != want+"/1970/02/FlumeData.1700000000003.log.tmp\n/x.tmp" {
+		t.Errorf("%s", got)
+	}
+	if err := busy.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.clock.advance(time.Minute)
+	_ = h.Idle(t.Context())
+	if got := list(); got != want+"/1970/02/FlumeData.1700000000003.log\n/x.tmp" {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestCompressedStream(t *testing.T) {
+	h := start(t, "/", "hdfs.fileType=CompressedStream", "hdfs.codeC=GZIP", "hdfs.rollInterval=0", "hdfs.rollSize=0", "hdfs.rollCount=0")
+	h.write("1", "2")
+	h.write("3")
+	for name, text := range h.files() { // also before it is closed
+		if !strings.HasSuffix(name, ".gz.tmp") {
+			t.Error(name)
+		}
+		z, err := gzip.NewReader(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(z); err != nil || string(b) != "1\n2\n3\n" {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+}
+
+func TestSequenceFile(t *testing.T) {
+	h := start(t, "/", "hdfs.rollInterval=0", "hdfs.rollSize=0", "hdfs.rollCount=0")
+	h.write("ab@258", "c")
+	for _, text := range h.files() {
+		head := "SEQ\x06\x21org.apache.hadoop.io.LongWritable\x22org.apache.hadoop.io.BytesWritable\x00\x00\x00\x00\x00\x00"
+		if !strings.HasPrefix(text, head) {
+			t.Fatalf("%q", text)
+		}
+		now := fmt.Appendf(nil, "%016x", h.clock.at.Load())
+		rest := []byte(text[len(head)+16:])
+		want := []byte("\x00\x00\x00\x0e\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00\x00\x02ab\x00\x00\x00\x0d\x00\x00\x00\x08")
+		if !bytes.HasPrefix(rest, want) || fmt.Sprintf("%x", rest[len(want):len(want)+8]) != string(now) || !bytes.HasSuffix(rest, []byte("\x00\x00\x00\x01c")) {
+			t.Errorf("%q", rest)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for _, tt := range []struct{ props, want string }{
+		{"hdfs.path=s3a://bucket/x hdfs.fs.s3a.access.key=a", "must be set together"},
+		{"hdfs.path=s3a://bucket/x hdfs.fs.s3a.multipart.size=4M", "between 5M and 5G"},
+		{"hdfs.path=gopher://x/y", "not supported"},
+		{"hdfs.path=x/y", "no absolute path"},
+		{"hdfs.path=/x hdfs.fileType=DataStream hdfs.codeC=gzip", "not compressed"},
+		{"hdfs.path=/x hdfs.fileType=CompressedStream", "must be set"},
+		{"hdfs.path=/x hdfs.codeC=lzop", "LZO"},
+		{"hdfs.path=/x hdfs.codeC=zip", "no codec"},
+		{"hdfs.path=/x hdfs.round=true hdfs.roundValue=70", "between 1 and 60"},
+		{"hdfs.path=/x hdfs.timeZone=Mars/Phobos", "unknown time zone"},
+		{"hdfs.path=/x hdfs.proxyUser=a hdfs.kerberosPrincipal=b", "Kerberos"},
+	} {
+		cfg, found := componenttest.Decode(t, component.KindSink, "hdfs", strings.Fields(tt.props)...)
+		text := fmt.Sprint(found)
+		if _, err := cfg.(component.SinkConfig).NewSink(componenttest.QuietEnv()); err != nil {
+			text += err.Error()
+		}
+		if !strings.Contains(text, tt.want) {
+			t.Errorf("%s: %s", tt.props, text)
+		}
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	h := start(t, "/%Y/%m/%d", plain...)
+	var bodies []string
+	for range 1000 {
+		bodies = append(bodies, "0123456789012345678901234567890123456789@0")
+	}
+	batch := evs(bodies...)
+	componenttest.NoMoreAllocs(t, 30, func() {
+		if err := h.Write(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
