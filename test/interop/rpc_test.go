@@ -134,6 +134,20 @@ func (p *ports) take(t *testing.T) int {
 	return 0
 }
 
+// row is the first of n free ones in a row.
+func (p *ports) row(t *testing.T, n int) int {
+	t.Helper()
+	first, last := 0, 0
+	for last == 0 || last-first < n-1 {
+		if next := p.take(t); next != last+1 {
+			first, last = next, next
+		} else {
+			last = next
+		}
+	}
+	return first
+}
+
 // feeder is a client of ours at the beginning of a way.
 func feeder(t *testing.T, l link, port int) *rpc.Client {
 	t.Helper()

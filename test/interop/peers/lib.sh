@@ -15,6 +15,7 @@ JAVA17_OPENS=() SPAWNED=()
 for p in java.lang java.lang.reflect java.io java.net java.nio java.util java.util.concurrent sun.nio.ch \
          sun.security.util java.security; do JAVA17_OPENS+=(--add-opens "java.base/$p=ALL-UNNAMED"); done
 
+http_ok() { curl -fsS -m 5 -o /dev/null "$1"; }
 say()  { printf '%s: %s\n' "$PEER" "$*" >&2; }
 die()  { local rc=$1; shift; say "$*"; exit "$rc"; }
 need() { command -v "$1" >/dev/null || die 1 "needs '$1' on the PATH"; }

@@ -1,0 +1,574 @@
+//go:build interop
+
+package interop
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// realHDFS is an HDFS of one data node, where permissions are checked.
+type realHDFS struct{ dir, uri, web string }
+
+func startHDFS(t *testing.T) *realHDFS {
+	t.Helper()
+	fetched(t, "hdfs.sh")
+	h := &realHDFS{dir: t.TempDir()}
+	port := (&ports{}).row(t, 5)
+	h.uri, h.web = fmt.Sprintf("hdfs://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d/webhdfs/v1", port+1)
+	t.Cleanup(func() {
+		if _, err := peer("hdfs.sh", nil, "stop", h.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := peer("hdfs.sh", []string{fmt.Sprintf("HDFS_PORT=%d", port), "HDFS_PERMISSIONS=true"}, "start", h.dir); err != nil {
+		t.Fatal(err)
+	}
+	h.tool(t, "dfs", "-mkdir", "-p", "/logs", "/closed")
+	h.tool(t, "dfs", "-chmod", "777", "/logs")
+	return h
+}
+
+func (h *realHDFS) tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := peer("hdfs.sh", nil, append([]string{name, "-fs", h.uri}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// ask is a call of WebHDFS.
+func (h *realHDFS) ask(p, op string) ([]byte, error) {
+	resp, err := http.Get(h.web + (&url.URL{Path: p}).EscapedPath() + "?op=" + op + "&user.name=reader")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s of %s: %s: %s", op, p, resp.Status, b)
+	}
+	return b, err
+}
+
+// files are the contents of the files below a directory, in the order of their names.
+func (h *realHDFS) files(dir string) (names []string, contents []string, err error) {
+	b, err := h.ask(dir, "LISTSTATUS")
+	if err != nil {
+		return nil, nil, err
+	}
+	var list struct {
+		FileStatuses struct {
+			FileStatus []struct{ PathSuffix, Type string }
+		}
+	}
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range list.FileStatuses.FileStatus {
+		p := path.Join(dir, f.PathSuffix)
+		if f.Type == "DIRECTORY" {
+			ns, cs, err := h.files(p)
+			if err != nil {
+				return nil, nil, err
+			}
+			names, contents = append(names, ns...), append(contents, cs...)
+			continue
+		}
+		b, err := h.ask(p, "OPEN")
+		if err != nil {
+			return nil, nil, err
+		}
+		names, contents = append(names, p), append(contents, string(b))
+	}
+	return names, contents, nil
+}
+
+// numbered is a file of lines 0 to n-1 in a spooling directory.
+func numbered(t *testing.T, dir, name string, from, to int) {
+	t.Helper()
+	var b strings.Builder
+	for i := from; i < to; i++ {
+		fmt.Fprintf(&b, "%d %s\n", i, strings.Repeat("x", i%100))
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tally counts the lines of numbered in files: how often each number is there, and what is no such line.
+func tally(n int, contents []string) (missing, double int, strange []string) {
+	seen := make([]int, n)
+	for _, c := range contents {
+		for line := range strings.Lines(c) {
+			num, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+			i, err := strconv.Atoi(num)
+			if err != nil || i < 0 || i >= n || rest != strings.Repeat("x", i%100) || !strings.HasSuffix(line, "\n") {
+				strange = append(strange, line)
+				continue
+			}
+			seen[i]++
+		}
+	}
+	for _, k := range seen {
+		switch {
+		case k == 0:
+			missing++
+		case k > 1:
+			double += k - 1
+		}
+	}
+	return missing, double, strange
+}
+
+// hdfsAgent is an agent from a spooling directory through a file channel to an hdfs sink.
+func hdfsAgent(t *testing.T, dir, to string, props ...string) string {
+	t.Helper()
+	conf := fmt.Sprintf(`a1.sources = r1
+a1.channels = c1
+a1.sinks = k1
+a1.sources.r1.type = spooldir
+a1.sources.r1.spoolDir = %[1]s/spool
+a1.sources.r1.batchSize = 100
+a1.sources.r1.channels = c1
+a1.channels.c1.type = file
+a1.channels.c1.checkpointDir = %[1]s/checkpoint
+a1.channels.c1.dataDirs = %[1]s/data
+a1.channels.c1.transactionCapacity = 1000
+a1.sinks.k1.type = hdfs
+a1.sinks.k1.channel = c1
+a1.sinks.k1.hdfs.path = %[2]s
+a1.sinks.k1.hdfs.fileType = DataStream
+a1.sinks.k1.hdfs.rollInterval = 0
+a1.sinks.k1.hdfs.rollSize = 0
+a1.sinks.k1.hdfs.batchSize = 100
+a1.sinks.k1.hdfs.callTimeout = 5000
+a1.sinks.k1.hdfs.retryInterval = 1
+`, dir, to)
+	for _, p := range props {
+		conf += "a1.sinks.k1." + p + "\n"
+	}
+	return writeConf(t, dir, conf)
+}
+
+func TestHDFS(t *testing.T) {
+	h := startHDFS(t)
+
+	// Killed in the middle; what it left behind is closed when its lease has run out, a minute later: at the end of this test.
+	killed := t.TempDir()
+	const lines = 200_000
+	numbered(t, filepath.Join(killed, "spool"), "a.log", 0, lines)
+	kills := 0
+	agent := hdfsAgent(t, killed, h.uri+"/logs/killed", "hdfs.rollCount = 20000", "hdfs.idleTimeout = 5")
+	p := startSluice(t, "agent", "-n", "a1", "-f", agent)
+	for kills < 3 {
+		had := 0
+		eventually(t, time.Minute, "the agent writes", func() error {
+			_, contents, err := h.files("/logs/killed")
+			n := 0
+			for _, c := range contents {
+				n += len(c)
+			}
+			if had == 0 {
+				had = n
+			}
+			if err == nil && (n == 0 || n == had) {
+				err = fmt.Errorf("%d bytes", n)
+			}
+			return err
+		})
+		p.kill()
+		kills++
+		p = startSluice(t, "agent", "-n", "a1", "-f", agent)
+	}
+
+	t.Run("as Flume", func(t *testing.T) { hdfsAsFlume(t, h) })
+	t.Run("formats", func(t *testing.T) { hdfsFormats(t, h) })
+	t.Run("refusals", func(t *testing.T) { hdfsRefusals(t, h) })
+
+	eventually(t, 3*time.Minute, "the files of the killed agents are closed and all lines are there", func() error {
+		names, contents, err := h.files("/logs/killed")
+		if err != nil {
+			return err
+		}
+		open := 0
+		for _, n := range names {
+			if strings.HasSuffix(n, ".tmp") {
+				open++
+			}
+		}
+		if missing, _, _ := tally(lines, contents); missing > 0 || open > 1 {
+			return fmt.Errorf("%d lines are missing, %d files are open", missing, open)
+		}
+		return nil
+	})
+	p.stop(t)
+	names, contents, err := h.files("/logs/killed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing, double, strange := tally(lines, contents)
+	// A kill may cut a write that was not acknowledged in the middle of a line, at the end of a file.
+	if missing > 0 || len(strange) > kills || slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".tmp") }) {
+		t.Errorf("%d lines are missing, %d are no lines of ours: %.200q; files %q", missing, len(strange), strange, names)
+	}
+	t.Logf("%d kills: 0 of %d lines missing, %d doubled, %d cut", kills, lines, double, len(strange))
+}
+
+// hdfsAsFlume: Flume's sink and Sluice's write the same events by the same agent file. The directories, the names but for
+// their counters, and the contents are equal, as far as they are text by themselves; the others as Hadoop's tool shows them.
+func hdfsAsFlume(t *testing.T, h *realHDFS) {
+	if _, err := peer("flume.sh", []string{"FLUME_JARS=flume-hdfs"}, "fetch"); err != nil {
+		t.Fatal(err)
+	}
+	const events = 300
+	formats := [][]string{
+		{"hdfs.fileType = DataStream", "hdfs.fileSuffix = .txt", "hdfs.inUsePrefix = _"},
+		{"hdfs.fileType = CompressedStream", "hdfs.codeC = gzip"},
+		{"hdfs.fileType = DataStream", "serializer = avro_event", "hdfs.fileSuffix = .avro"},
+		{"hdfs.writeFormat = Text"},
+		{"hdfs.writeFormat = Writable", "hdfs.codeC = default"},
+	}
+	run := func(who string, agent func(conf string)) (files map[string][]string, shown string) {
+		dir := t.TempDir()
+		var spool strings.Builder
+		for i := range events {
+			fmt.Fprintf(&spool, "%d event %d \u00e4\n", 1_700_000_000_000+i*4*60_000, i)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "spool"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "spool", "a.log"), []byte(spool.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		var flows strings.Builder
+		for i, f := range formats {
+			n := fmt.Sprintf("f%d", i)
+			names = append(names, n)
+			for _, p := range append([]string{"type = hdfs", "channel = " + n, "hdfs.path = " + h.uri + "/logs/" + who + "/" + n + "/%Y-%m-%d/%H", "hdfs.filePrefix = p-%{kind}-%M", "hdfs.timeZone = Asia/Seoul",
+				"hdfs.round = true", "hdfs.roundValue = 6", "hdfs.roundUnit = hour", "hdfs.rollCount = 25", "hdfs.rollSize = 0", "hdfs.rollInterval = 0", "hdfs.batchSize = 100", "hdfs.idleTimeout = 3"}, f...) {
+				fmt.Fprintf(&flows, "a1.sinks.%s.%s\n", n, p)
+			}
+			fmt.Fprintf(&flows, "a1.channels.%[1]s.type = memory\na1.channels.%[1]s.capacity = 1000\na1.channels.%[1]s.transactionCapacity = 1000\n", n)
+		}
+		agent(writeConf(t, dir, fmt.Sprintf(`a1.sources = r1
+a1.channels = %[1]s
+a1.sinks = %[1]s
+a1.sources.r1.type = spooldir
+a1.sources.r1.spoolDir = %[2]s/spool
+a1.sources.r1.channels = %[1]s
+a1.sources.r1.interceptors = i1 i2
+a1.sources.r1.interceptors.i1.type = regex_extractor
+a1.sources.r1.interceptors.i1.regex = ^(\\d+)
+a1.sources.r1.interceptors.i1.serializers = s1
+a1.sources.r1.interceptors.i1.serializers.s1.name = timestamp
+a1.sources.r1.interceptors.i2.type = static
+a1.sources.r1.interceptors.i2.key = kind
+a1.sources.r1.interceptors.i2.value = k
+%[3]s`, strings.Join(names, " "), dir, flows.String())))
+		files = map[string][]string{}
+		eventually(t, 2*time.Minute, who+"'s files are closed", func() error {
+			clear(files)
+			lines := 0
+			all, contents, err := h.files("/logs/" + who)
+			if err != nil {
+				return err
+			}
+			closed := map[string]int{}
+			for i, name := range all {
+				if strings.HasSuffix(name, ".tmp") {
+					return fmt.Errorf("%s is open", name)
+				}
+				parts := strings.Split(strings.TrimPrefix(name, "/logs/"+who), ".")
+				parts[1] = "N"
+				name = strings.Join(parts, ".")
+				closed[name[:3]]++
+				text := contents[i]
+				switch {
+				case strings.HasPrefix(name, "/f1/"):
+					z, err := gzip.NewReader(strings.NewReader(text))
+					if err != nil {
+						return err
+					}
+					b, err := io.ReadAll(z)
+					if err != nil {
+						return err
+					}
+					text = string(b)
+				case !strings.HasPrefix(name, "/f0/"):
+					text = ""
+				}
+				lines += strings.Count(text, "\n")
+				files[name] = append(files[name], text)
+			}
+			for _, n := range names {
+				if lines != 2*events || closed["/"+n] != closed["/f0"] {
+					return fmt.Errorf("%d lines, files: %v", lines, closed)
+				}
+			}
+			return nil
+		})
+		return files, h.tool(t, "dfs", "-text", "/logs/"+who+"/f2/*/*/*", "/logs/"+who+"/f3/*/*/*", "/logs/"+who+"/f4/*/*/*")
+	}
+	want, wantShown := run("flume", func(conf string) {
+		f := flumeAgent{filepath.Join(t.TempDir(), "flume")}
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("flume's log (end):\n%s", tail(f.log(), 6000))
+			}
+			f.kill(t)
+		})
+		if _, err := peer("flume.sh", []string{"FLUME_JARS=flume-hdfs", "FLUME_HEAP=256m"}, "start", f.dir, conf, "a1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	got, gotShown := run("sluice", func(conf string) { startSluice(t, "agent", "-n", "a1", "-f", conf) })
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("files %.2000q, Flume's %.2000q", fmt.Sprint(got), fmt.Sprint(want))
+	}
+	if gotShown != wantShown || strings.Count(gotShown, "\n") < 3*events {
+		t.Errorf("Hadoop shows %.2000q, of Flume's %.2000q", gotShown, wantShown)
+	}
+	t.Logf("%d names, %d bytes as Hadoop shows them: equal", len(got), len(gotShown))
+}
+
+// hdfsFormats writes the same events in all formats and has Hadoop's own tool read them.
+func hdfsFormats(t *testing.T, h *realHDFS) {
+	dir := t.TempDir()
+	const lines = 20_000
+	numbered(t, filepath.Join(dir, "spool"), "a.log", 0, lines)
+	want, err := os.ReadFile(filepath.Join(dir, "spool", "a.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	formats := [][]string{{"hdfs.fileType = DataStream"}}
+	for _, c := range []string{"gzip", "bzip2", "default", "snappy", "lz4"} {
+		formats = append(formats, []string{"hdfs.fileType = CompressedStream", "hdfs.codeC = " + c})
+	}
+	for _, c := range []string{"none", "gzip", "snappy"} {
+		formats = append(formats, []string{"hdfs.fileType = SequenceFile", "hdfs.writeFormat = Text", "hdfs.codeC = " + c})
+	}
+	formats = append(formats, []string{"hdfs.fileType = SequenceFile", "hdfs.writeFormat = Writable"})
+	var names []string
+	var flows strings.Builder
+	for i, f := range formats {
+		n := fmt.Sprintf("f%d", i)
+		names = append(names, n)
+		fmt.Fprintf(&flows, "a1.channels.%[1]s.type = memory\na1.channels.%[1]s.capacity = 100000\na1.channels.%[1]s.transactionCapacity = 1000\na1.sinks.%[1]s.type = hdfs\na1.sinks.%[1]s.channel = %[1]s\n"+
+			"a1.sinks.%[1]s.hdfs.path = %[2]s/logs/formats/%[1]s\na1.sinks.%[1]s.hdfs.rollCount = 8000\na1.sinks.%[1]s.hdfs.rollSize = 0\na1.sinks.%[1]s.hdfs.rollInterval = 0\na1.sinks.%[1]s.hdfs.batchSize = 1000\n", n, h.uri)
+		for _, p := range f {
+			fmt.Fprintf(&flows, "a1.sinks.%s.%s\n", n, p)
+		}
+	}
+	list := strings.Join(names, " ")
+	p := startSluice(t, "agent", "-n", "a1", "-f", writeConf(t, dir, fmt.Sprintf("a1.sources = r1\na1.channels = %[1]s\na1.sinks = %[1]s\na1.sources.r1.type = spooldir\na1.sources.r1.spoolDir = %[2]s/spool\n"+
+		"a1.sources.r1.batchSize = 1000\na1.sources.r1.channels = %[1]s\n%[3]s", list, dir, flows.String())))
+	eventually(t, time.Minute, "the file is read", func() error {
+		_, err := os.Stat(filepath.Join(dir, "spool", "a.log.COMPLETED"))
+		return err
+	})
+	p.stop(t) // drains and closes
+	for i, f := range formats {
+		glob := "/logs/formats/" + names[i] + "/*"
+		got := h.tool(t, "dfs", "-text", glob)
+		if strings.HasPrefix(f[0], "hdfs.fileType = SequenceFile") {
+			var b strings.Builder
+			for line := range strings.Lines(got) {
+				_, value, _ := strings.Cut(line, "\t")
+				if f[1] == "hdfs.writeFormat = Writable" { // shown in hexadecimal
+					for hex := range strings.FieldsSeq(value) {
+						c, err := strconv.ParseUint(hex, 16, 8)
+						if err != nil {
+							t.Fatalf("%q", line)
+						}
+						b.WriteByte(byte(c))
+					}
+					b.WriteByte('\n')
+					continue
+				}
+				b.WriteString(value)
+			}
+			got = b.String()
+		}
+		if got != string(want) {
+			t.Errorf("%v: Hadoop reads %d bytes, want %d: %.100q", f, len(got), len(want), got)
+		}
+	}
+}
+
+// hdfsRefusals: a cluster that refuses, or is not there for a while, loses nothing and is named once.
+func hdfsRefusals(t *testing.T, h *realHDFS) {
+	const lines = 3000
+	sites := map[string]struct {
+		where string
+		says  string
+		heal  func()
+	}{
+		"permission": {"/closed", "may not write to", func() { h.tool(t, "dfs", "-chmod", "777", "/closed") }},
+		"safe mode":  {"/logs/safe", "safe mode", func() { h.tool(t, "admin", "-safemode", "leave") }},
+		"quota":      {"/logs/full", "quota", func() { h.tool(t, "admin", "-clrSpaceQuota", "/logs/full") }},
+		"data node":  {"/logs/node", "", nil},
+	}
+	for _, name := range []string{"permission", "quota", "safe mode", "data node"} {
+		site := sites[name]
+		t.Run(name, func(t *testing.T) {
+			switch name {
+			case "safe mode":
+				h.tool(t, "admin", "-safemode", "enter")
+			case "quota":
+				h.tool(t, "dfs", "-mkdir", "-p", "/logs/full")
+				h.tool(t, "dfs", "-chmod", "777", "/logs/full")
+				h.tool(t, "admin", "-setSpaceQuota", "1000", "/logs/full")
+			}
+			dir := t.TempDir()
+			numbered(t, filepath.Join(dir, "spool"), "a.log", 0, lines)
+			conf := hdfsAgent(t, dir, h.uri+site.where+"/a", "hdfs.proxyUser = driver", "hdfs.rollCount = 0")
+			p := startSluice(t, "agent", "-n", "a1", "-f", conf)
+			where := site.where
+			if name == "data node" {
+				eventually(t, time.Minute, "the agent writes", func() error { _, _, err := h.files(where); return err })
+				b, err := os.ReadFile(filepath.Join(h.dir, "datanode.pid"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				pid, err := strconv.Atoi(strings.Fields(string(b))[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				numbered(t, filepath.Join(dir, "spool"), "b.log", lines, 2*lines)
+				eventually(t, time.Minute, "the sink says what is wrong", func() error {
+					if !strings.Contains(p.out.String(), "level=ERROR") && !strings.Contains(p.out.String(), "level=WARN") {
+						return fmt.Errorf("%s", tail(p.out.String(), 500))
+					}
+					return nil
+				})
+				if _, err := peer("hdfs.sh", nil, "start", h.dir); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				eventually(t, time.Minute, "the sink says what is wrong", func() error {
+					if !strings.Contains(p.out.String(), site.says) {
+						return fmt.Errorf("%s", tail(p.out.String(), 500))
+					}
+					return nil
+				})
+				site.heal()
+			}
+			n := lines
+			if name == "data node" {
+				n = 2 * lines
+			}
+			eventually(t, 2*time.Minute, "all lines are there", func() error {
+				_, contents, err := h.files(where)
+				if err != nil {
+					return err
+				}
+				if missing, _, _ := tally(n, contents); missing > 0 {
+					return fmt.Errorf("%d are missing", missing)
+				}
+				return nil
+			})
+			p.stop(t)
+			names, contents, err := h.files(where)
+			if err != nil {
+				t.Fatal(err)
+			}
+			missing, double, strange := tally(n, contents)
+			if missing > 0 || name != "data node" && (double > 0 || len(strange) > 0) {
+				t.Errorf("%d missing, %d double, strange: %.200q", missing, double, strange)
+			}
+			if strings.Contains(strings.Join(names, " "), ".tmp") {
+				t.Errorf("files are left open: %v", names)
+			}
+			t.Logf("%d lines, %d double; it said: %s", n, double, firstLine(p.out.String(), "err="))
+		})
+	}
+}
+
+func firstLine(log, with string) string {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, with) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return "nothing"
+}
+
+// A killed agent's files are in the object store after the next start; what was there before it was closed is nothing.
+func TestHDFSObjectStore(t *testing.T) {
+	program(t, "bash")
+	var next ports
+	dir, port := t.TempDir(), next.take(t)
+	if _, err := peer("s3.sh", []string{fmt.Sprintf("S3_PORT=%d", port)}, "start", dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := peer("s3.sh", nil, "stop", dir); err != nil {
+			t.Error(err)
+		}
+	})
+	const lines = 200_000
+	agentDir := t.TempDir()
+	numbered(t, filepath.Join(agentDir, "spool"), "a.log", 0, lines)
+	conf := hdfsAgent(t, agentDir, "s3a://bucket/logs/%{none}x", "hdfs.rollCount = 150000", "hdfs.fileSuffix = .log", fmt.Sprintf("hdfs.fs.s3a.endpoint = http://127.0.0.1:%d", port),
+		"hdfs.fs.s3a.path.style.access = true", "hdfs.fs.s3a.access.key = me", "hdfs.fs.s3a.secret.key = secret", "hdfs.fs.s3a.multipart.size = 5M", "hdfs.fs.s3a.buffer.dir = "+filepath.Join(agentDir, "buffer"))
+	files := func() (names, contents []string) {
+		err := filepath.WalkDir(filepath.Join(dir, "data"), func(p string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() || !strings.HasSuffix(p, ".log") {
+				return err
+			}
+			b, err := os.ReadFile(p)
+			names, contents = append(names, p), append(contents, string(b))
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return names, contents
+	}
+	p := startSluice(t, "agent", "-n", "a1", "-f", conf)
+	eventually(t, time.Minute, "the agent writes", func() error {
+		if found, err := filepath.Glob(filepath.Join(agentDir, "buffer", "bucket", "logs", "x", "*.tmp")); err != nil || len(found) == 0 {
+			return fmt.Errorf("%q, %v", found, err)
+		}
+		return nil
+	})
+	time.Sleep(300 * time.Millisecond)
+	p.kill()
+	p = startSluice(t, "agent", "-n", "a1", "-f", conf)
+	eventually(t, time.Minute, "the file is read", func() error {
+		_, err := os.Stat(filepath.Join(agentDir, "spool", "a.log.COMPLETED"))
+		return err
+	})
+	p.stop(t)
+	names, contents := files()
+	missing, double, strange := tally(lines, contents)
+	if missing > 0 || len(strange) > 1 || len(names) < 2 {
+		t.Errorf("%d lines are missing, strange: %.200q, objects %q", missing, strange, names)
+	}
+	t.Logf("%d objects, 0 of %d lines missing, %d doubled, %d cut", len(names), lines, double, len(strange))
+}
