@@ -200,7 +200,7 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 			return nil, &component.KeyError{Key: "serializer", Err: err}
 		}
 	}
-	if c.suffix == "" && c.codec != nil && c.fileType == compressedStream {
+	if c.suffix == "" && c.codec != nil { // of a SequenceFile, too, as in Flume
 		s.suffix = c.codec.Extension
 	}
 	return s, nil

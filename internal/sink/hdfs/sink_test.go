@@ -468,6 +468,20 @@ func TestSequenceFile(t *testing.T) {
 	}
 }
 
+// The extension of the codec is in the names of SequenceFiles as well.
+func TestSuffix(t *testing.T) {
+	for want, props := range map[string][]string{
+		"":         nil,
+		".deflate": {"hdfs.codeC=default"},
+		".gz":      {"hdfs.codeC=gzip", "hdfs.fileType=CompressedStream"},
+		".x":       {"hdfs.codeC=gzip", "hdfs.fileSuffix=.x"},
+	} {
+		if h := start(t, "/", props...); h.suffix != want {
+			t.Errorf("%q: %q, want %q", props, h.suffix, want)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	for _, tt := range []struct{ props, want string }{
 		{"hdfs.path=s3a://bucket/x hdfs.fs.s3a.access.key=a", "must be set together"},

@@ -2,7 +2,7 @@
 # Apache Flume agent.
 #   flume.sh start DIR CONF [NAME]   NAME defaults to the first agent named in CONF; one DIR per agent, also its working directory
 #   FLUME_HEAP  heap (512m); FLUME_OPTS  more JVM options, e.g. -DJndiAllowedProtocols=tcp (a JMS source on ActiveMQ needs it)
-#   FLUME_JARS  which Flume: flume (1.11.0), flume-1.9, or flume-hbase (1.11.0 with its HBase 2 sink)
+#   FLUME_JARS  which Flume: flume (1.11.0), flume-1.9, flume-hbase or flume-hdfs (1.11.0 with its HBase 2 or its HDFS sink)
 #   FLUME_HTTP  port for the JSON metrics (none); FLUME_READY  log line (regex) to wait for
 USAGE='[CONF [NAME]]'
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
