@@ -25,7 +25,7 @@ func TestComponents(t *testing.T) {
 		{[]string{"memory"}, 0, []string{"channel memory:", "type = memory | org.apache.flume.channel.MemoryChannel", "  transactionCapacity  ", "  capacity "}},
 		{[]string{"org.apache.flume.channel.memorychannel"}, 0, []string{"channel memory:"}},
 		{[]string{"memmory"}, 2, []string{`no component is called "memmory" (did you mean "memory"?)`}},
-		{[]string{"hdfs"}, 2, []string{"hdfs: Flume's sink of this name is not there yet"}},
+		{[]string{"elasticsearch"}, 2, []string{"elasticsearch: Flume's sink of this name is not there yet"}},
 		{[]string{"entirely-other"}, 2, []string{"(all: sluice components)"}},
 	} {
 		code, out, errOut := runCLI(append([]string{"components"}, tt.args...)...)

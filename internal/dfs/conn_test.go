@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colinmarc/hdfs/v2"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -127,6 +128,19 @@ func FuzzAnswer(f *testing.F) {
 			_ = err.Error()
 		}
 	})
+}
+
+func TestResolve(t *testing.T) {
+	for address, want := range map[string]string{"hdfs://h:1/a/%Y": "/a/%Y", "/a": "/a", "a/b": "/user/u/a/b", "file:///x": "/x"} {
+		if got, err := Resolve(&HDFS{opts: hdfs.ClientOptions{User: "u"}}, address); got != want || err != nil {
+			t.Errorf("%s: %q, %v, want %q", address, got, err, want)
+		}
+	}
+	for _, address := range []string{"", "hdfs:a", "hdfs://host"} {
+		if err := Check(address); err == nil {
+			t.Errorf("%q has no fault", address)
+		}
+	}
 }
 
 func TestNameNodes(t *testing.T) {

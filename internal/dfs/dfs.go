@@ -8,11 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 )
 
-// FS is a file system. Paths begin with a slash. It is safe for concurrent use.
+// FS is a file system. Paths begin with a slash, or are as Resolve makes them. It is safe for concurrent use.
 //
 // Errors wrap fs.ErrExist, fs.ErrNotExist and fs.ErrPermission where they mean
 // that.
@@ -31,6 +32,8 @@ type FS interface {
 	// ErrBusy says that this is under way, or that somebody writes to it:
 	// try again later.
 	Recover(name string) error
+	// Home is the directory at which paths without a slash in front begin; "" is that of the process.
+	Home() string
 	// Close lets go of connections. Files must have been closed before.
 	Close() error
 }
@@ -74,17 +77,17 @@ type Options struct {
 	BufferDir string // of S3, without the setting buffer.dir
 }
 
-// Open opens the file system of an address such as hdfs://namenode:8020/logs,
-// and returns the path that is left. Without a scheme it is that of
-// fs.defaultFS, and without such a setting the local one.
-func Open(address string, o Options) (FS, string, error) {
+// Open opens the file system of an address such as hdfs://namenode:8020/logs.
+// Without a scheme it is that of fs.defaultFS, and without such a setting the
+// local one.
+func Open(address string, o Options) (FS, error) {
 	u, err := parse(address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	conf, err := loadConf(o.ConfDir)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if u.Scheme == "" {
 		base := conf["fs.defaultFS"]
@@ -94,7 +97,7 @@ func Open(address string, o Options) (FS, string, error) {
 		if base != "" {
 			b, err := url.Parse(base)
 			if err != nil {
-				return nil, "", fmt.Errorf("fs.defaultFS: %w", err)
+				return nil, fmt.Errorf("fs.defaultFS: %w", err)
 			}
 			u.Scheme, u.Host = b.Scheme, b.Host
 		}
@@ -102,23 +105,15 @@ func Open(address string, o Options) (FS, string, error) {
 	switch u.Scheme {
 	case "", "file":
 		if u.Host != "" && u.Host != "localhost" {
-			return nil, "", fmt.Errorf("%s names the host %q; a local path has three slashes: file:///…", address, u.Host)
+			return nil, fmt.Errorf("%s names the host %q; a local path has three slashes: file:///…", address, u.Host)
 		}
-		return Local{}, u.Path, nil
+		return Local{}, nil
 	case "hdfs":
-		fs, err := openHDFS(u.Host, conf, o)
-		if err != nil {
-			return nil, "", err
-		}
-		return fs, u.Path, nil
+		return openHDFS(u.Host, conf, o)
 	case "s3a", "s3":
-		fs, err := openS3(u.Host, o, conf)
-		if err != nil {
-			return nil, "", err
-		}
-		return fs, u.Path, nil
+		return openS3(u.Host, o, conf)
 	}
-	return nil, "", unsupported(address, u.Scheme)
+	return nil, unsupported(address, u.Scheme)
 }
 
 func unsupported(address, scheme string) error {
@@ -133,9 +128,13 @@ func Check(address string) error {
 	}
 	switch u.Scheme {
 	case "", "file", "hdfs", "s3a", "s3":
-		return nil
+	default:
+		return unsupported(address, u.Scheme)
 	}
-	return unsupported(address, u.Scheme)
+	if strings.Contains(u.Host, "%") {
+		return fmt.Errorf("%s: one sink writes to one file system: escapes can be in the path only", address)
+	}
+	return nil
 }
 
 // parse is url.Parse that takes the path as it is: a % in it is no escape.
@@ -147,17 +146,23 @@ func parse(address string) (*url.URL, error) {
 			u.Host, u.Path = cutHost(after)
 		}
 	}
-	if u.Path == "" || u.Path[0] != '/' {
-		return nil, fmt.Errorf("%q is no absolute path", address)
+	switch {
+	case u.Path == "" && u.Scheme == "":
+		return nil, errors.New("the path is empty")
+	case u.Scheme != "" && !strings.HasPrefix(u.Path, "/"): // as in Hadoop
+		return nil, fmt.Errorf("%q has no absolute path", address)
 	}
 	return u, nil
 }
 
-// Split takes an address apart: what names the file system, and the path.
-func Split(address string) (fs, path string, err error) {
+// Resolve is the path of an address on the file system that Open opened for it.
+func Resolve(f FS, address string) (string, error) {
 	u, err := parse(address)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	return address[:len(address)-len(u.Path)], u.Path, nil
+	if strings.HasPrefix(u.Path, "/") {
+		return u.Path, nil
+	}
+	return path.Join(f.Home(), u.Path), nil
 }

@@ -59,21 +59,28 @@ func openHDFS(host string, conf hadoopconf.HadoopConf, o Options) (*HDFS, error)
 		if h.opts.KerberosServicePrincipleName == "" {
 			return nil, errors.New("dfs.namenode.kerberos.principal is not in hdfs-site.xml; set HADOOP_CONF_DIR to the cluster's configuration")
 		}
+		h.opts.User = h.opts.KerberosClient.Credentials.UserName()
 		h.secure = true
 		return h, nil
 	}
 	h.secure = h.opts.DataTransferProtection != ""
-	if h.opts.User = o.User; h.opts.User == "" {
-		h.opts.User = os.Getenv("HADOOP_USER_NAME")
+	h.opts.User, err = userName(o)
+	return h, err
+}
+
+// userName is whom HDFS takes us for where it believes that.
+func userName(o Options) (string, error) {
+	if o.User != "" {
+		return o.User, nil
 	}
-	if h.opts.User == "" {
-		u, err := user.Current()
-		if err != nil {
-			return nil, fmt.Errorf("find out the user: %w; set HADOOP_USER_NAME", err)
-		}
-		h.opts.User = u.Username
+	if name := os.Getenv("HADOOP_USER_NAME"); name != "" {
+		return name, nil
 	}
-	return h, nil
+	u, err := user.Current()
+	if err != nil {
+		return "", fmt.Errorf("find out the user: %w; set HADOOP_USER_NAME", err)
+	}
+	return u.Username, nil
 }
 
 func login(o Options) (*krb.Client, error) {
@@ -186,6 +193,9 @@ func (h *HDFS) MkdirAll(dir string) error {
 	}
 	return explain(c.MkdirAll(dir, 0o755), "make", dir, h.opts.User)
 }
+
+// Home implements FS.
+func (h *HDFS) Home() string { return "/user/" + h.opts.User }
 
 // Close implements FS.
 func (h *HDFS) Close() error {

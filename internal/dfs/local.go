@@ -85,6 +85,9 @@ func (Local) Recover(name string) error {
 	return err
 }
 
+// Home implements FS.
+func (Local) Home() string { return "" }
+
 // Close implements FS.
 func (Local) Close() error { return nil }
 

@@ -27,6 +27,7 @@ type S3 struct {
 	log      *slog.Logger
 	client   *minio.Client
 	bucket   string
+	user     string
 	dir      string // of its files in the buffer directory
 	put      minio.PutObjectOptions
 	minRetry time.Duration
@@ -173,7 +174,11 @@ func openS3(bucket string, o Options, conf map[string]string) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fs.s3a.endpoint %q: %w", c.endpoint, err)
 	}
-	s := &S3{log: o.Log, client: client, bucket: bucket, dir: filepath.Join(c.dir, bucket), minRetry: time.Second, slots: make(chan struct{}, c.threads), uploads: map[string]*upload{},
+	who, err := userName(o)
+	if err != nil {
+		return nil, err
+	}
+	s := &S3{log: o.Log, client: client, bucket: bucket, user: who, dir: filepath.Join(c.dir, bucket), minRetry: time.Second, slots: make(chan struct{}, c.threads), uploads: map[string]*upload{},
 		put: minio.PutObjectOptions{ContentType: "application/octet-stream", StorageClass: c.storage, PartSize: uint64(c.partSize),
 			// Signatures of pieces of a body are more than many stores understand.
 			SendContentMd5: true, DisableContentSha256: true}}
@@ -319,6 +324,9 @@ func (s *S3) Recover(name string) error {
 	}
 	return Local{}.Recover(s.buffered(name))
 }
+
+// Home implements FS. It is where Hadoop has it.
+func (s *S3) Home() string { return "/user/" + s.user }
 
 // Close implements FS. Uploads end; the next process begins them again.
 func (s *S3) Close() error {

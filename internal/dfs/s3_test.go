@@ -105,7 +105,7 @@ func openTestS3(t *testing.T, url, buffer, address string, settings ...string) *
 		k, v, _ := strings.Cut(s, "=")
 		m[k] = v
 	}
-	f, _, err := Open(address, Options{Log: slog.New(slog.DiscardHandler), S3: m, BufferDir: buffer})
+	f, err := Open(address, Options{Log: slog.New(slog.DiscardHandler), S3: m, BufferDir: buffer})
 	if err != nil {
 		t.Fatal(err)
 	}

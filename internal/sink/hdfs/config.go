@@ -210,7 +210,7 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 func constantDir(p string) string {
 	if i := strings.IndexByte(p, '%'); i >= 0 {
 		p = p[:i]
-		return path.Clean("/" + p[:strings.LastIndexByte(p, '/')+1])
+		p = p[:strings.LastIndexByte(p, '/')+1]
 	}
 	return path.Clean(p)
 }

@@ -33,7 +33,7 @@ func (s *sink) newFinder(fs dfs.FS) *finder {
 	if s.inUsePrefix == "" && s.inUseSuffix == "" {
 		return f // they cannot be told from others
 	}
-	_, root, err := dfs.Split(s.address)
+	root, err := dfs.Resolve(fs, s.address)
 	if err != nil {
 		return f
 	}

@@ -63,7 +63,7 @@ func (s *sink) Start(context.Context) error {
 	if home, err := javapath.Home(s.env.Properties); err == nil {
 		buffer = filepath.Join(home, ".flume", "s3a")
 	}
-	fs, _, err := dfs.Open(s.address, dfs.Options{Log: s.env.Log, CallTimeout: s.callTimeout, User: s.proxyUser, Principal: s.principal, Keytab: s.keytab,
+	fs, err := dfs.Open(s.address, dfs.Options{Log: s.env.Log, CallTimeout: s.callTimeout, User: s.proxyUser, Principal: s.principal, Keytab: s.keytab,
 		Krb5Conf: s.env.Properties["java.security.krb5.conf"], S3: s.s3, BufferDir: buffer})
 	if err != nil {
 		return fmt.Errorf("open hdfs.path: %w", err)
@@ -191,10 +191,9 @@ const maxPenalty = time.Minute
 
 func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 	t := g.Target
-	if _, rest, err := dfs.Split(t.Dir); err != nil {
+	var err error
+	if t.Dir, err = dfs.Resolve(s.fs, t.Dir); err != nil {
 		return component.Permanent(err)
-	} else {
-		t.Dir = rest
 	}
 	begin := s.clock()
 	if p, ok := s.bad[t]; ok && len(s.groups) > 1 {
@@ -212,7 +211,7 @@ func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 		}
 		mine = s.gather
 	}
-	err := s.buckets.Write(t, mine)
+	err = s.buckets.Write(t, mine)
 	clear(s.gather)
 	if err != nil {
 		now := s.clock()

@@ -212,6 +212,23 @@ func TestNames(t *testing.T) {
 	h.want("/a/b/x.N.log 1\n2\n3\n")
 }
 
+// A path without a slash in front begins at the process's directory, as in Flume.
+func TestRelativePath(t *testing.T) {
+	h := &harness{t: t, dir: t.TempDir(), clock: newClock()}
+	t.Chdir(h.dir)
+	left := "1970/FlumeData.1700000000001.tmp"
+	if err := os.Mkdir("1970", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, []byte("0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.again("", append(plain, "hdfs.path=%Y")...)
+	h.finder.wg.Wait()
+	h.write("1@0")
+	h.want("/1970/FlumeData.N 0\n", "/1970/FlumeData.N.tmp 1\n")
+}
+
 func TestRolls(t *testing.T) {
 	t.Run("count", func(t *testing.T) {
 		h := start(t, "/", append(plain, "hdfs.rollCount=2")...)
@@ -487,7 +504,8 @@ func TestSettings(t *testing.T) {
 		{"hdfs.path=s3a://bucket/x hdfs.fs.s3a.access.key=a", "must be set together"},
 		{"hdfs.path=s3a://bucket/x hdfs.fs.s3a.multipart.size=4M", "between 5M and 5G"},
 		{"hdfs.path=gopher://x/y", "not supported"},
-		{"hdfs.path=x/y", "no absolute path"},
+		{"hdfs.path=hdfs:x/y", "no absolute path"},
+		{"hdfs.path=hdfs://%{host}/y", "escapes can be in the path only"},
 		{"hdfs.path=/x hdfs.fileType=DataStream hdfs.codeC=gzip", "not compressed"},
 		{"hdfs.path=/x hdfs.fileType=CompressedStream", "must be set"},
 		{"hdfs.path=/x hdfs.codeC=lzop", "LZO"},
