@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 	backoffPause    = time.Second // × consecutive BACKOFFs
 	backoffPauseMax = 5 * time.Second
 	reportEvery     = time.Minute // a lasting failure is logged that often
+	maxCauses       = 5           // and so many different causes in that time
 	// emptyPause is the least time between two takes that bring nothing: a
 	// channel with a keep-alive of 0 does not wait itself.
 	emptyPause = 10 * time.Millisecond
@@ -262,16 +264,15 @@ type failures struct {
 	agent    *Agent
 	wait     time.Duration
 	backoffs int
-	reported time.Time
+	said     map[string]time.Time // causes, without their numbers, and when the log last had each
 	cause    string
 	until    time.Time // of the pause that health names, for a sink of a group
 }
 
-// report says that a sink failed: in the log when it begins and once a minute,
-// in health as long as it lasts.
+// report says that a sink failed: in the log when it begins, when the cause
+// becomes another, and once a minute, in health as long as it lasts.
 func (f *failures) report(err error) {
-	if f.cause == "" || time.Since(f.reported) >= reportEvery {
-		f.reported = time.Now()
+	if f.due(err.Error()) {
 		switch {
 		case f.sink == "":
 			f.agent.log.Error("no sink of the group can deliver; the events stay in the channels and will be tried again", "component", f.id, "err", err)
@@ -286,6 +287,27 @@ func (f *failures) report(err error) {
 		err = fmt.Errorf("an event can never be delivered and is tried again for ever (deadletter = file sets such events aside): %w", err)
 	}
 	f.agent.setHealth(f.id, err)
+}
+
+// due says whether the log shall have this cause now. Causes that differ only
+// in numbers (of a file, a port, a try) are one.
+func (f *failures) due(cause string) bool {
+	kind := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, cause)
+	now := time.Now()
+	maps.DeleteFunc(f.said, func(_ string, at time.Time) bool { return now.Sub(at) >= reportEvery })
+	if _, ok := f.said[kind]; ok || len(f.said) >= maxCauses {
+		return false
+	}
+	if f.said == nil {
+		f.said = map[string]time.Time{}
+	}
+	f.said[kind] = now
+	return true
 }
 
 // pause reports err and waits; it answers false when ctx ended.
@@ -311,4 +333,5 @@ func (f *failures) clear() {
 		f.agent.setHealth(f.id, nil)
 	}
 	f.wait, f.backoffs, f.cause, f.until = 0, 0, "", time.Time{}
+	clear(f.said)
 }
