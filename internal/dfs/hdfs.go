@@ -17,8 +17,6 @@ import (
 	"github.com/colinmarc/hdfs/v2"
 	"github.com/colinmarc/hdfs/v2/hadoopconf"
 	krb "github.com/jcmturner/gokrb5/v8/client"
-	krbconfig "github.com/jcmturner/gokrb5/v8/config"
-	"github.com/jcmturner/gokrb5/v8/keytab"
 )
 
 // HDFS is the Hadoop file system, by way of colinmarc/hdfs. That client connects to one data node of a block's pipeline,
@@ -32,6 +30,7 @@ type HDFS struct {
 	// With Kerberos the data nodes' connections begin with a handshake, or are encrypted: acknowledgements cannot be seen.
 	// A flush closes the file then, and appends to it after that.
 	secure bool
+	login  func() (*krb.Client, error) // Kerberos; nil: none
 
 	mu     sync.Mutex
 	client *hdfs.Client // nil: not connected
@@ -53,14 +52,14 @@ func openHDFS(host string, conf hadoopconf.HadoopConf, o Options) (*HDFS, error)
 	h.opts.NamenodeDialFunc = h.dialNameNode
 	h.opts.DatanodeDialFunc = h.dialDataNode
 	if h.opts.KerberosClient != nil || o.Principal != "" {
-		if h.opts.KerberosClient, err = login(o); err != nil {
+		if h.opts.KerberosClient, err = kerberosClient(o); err != nil {
 			return nil, err
 		}
 		if h.opts.KerberosServicePrincipleName == "" {
 			return nil, errors.New("dfs.namenode.kerberos.principal is not in hdfs-site.xml; set HADOOP_CONF_DIR to the cluster's configuration")
 		}
 		h.opts.User = h.opts.KerberosClient.Credentials.UserName()
-		h.secure = true
+		h.secure, h.login = true, func() (*krb.Client, error) { return login(o) }
 		return h, nil
 	}
 	h.secure = h.opts.DataTransferProtection != ""
@@ -83,35 +82,6 @@ func userName(o Options) (string, error) {
 	return u.Username, nil
 }
 
-func login(o Options) (*krb.Client, error) {
-	if o.Principal == "" || o.Keytab == "" {
-		return nil, errors.New("the cluster wants Kerberos: set hdfs.kerberosPrincipal and hdfs.kerberosKeytab")
-	}
-	file := o.Krb5Conf
-	if file == "" {
-		file = os.Getenv("KRB5_CONFIG")
-	}
-	if file == "" {
-		file = "/etc/krb5.conf"
-	}
-	conf, err := krbconfig.Load(file)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
-	}
-	keys, err := keytab.Load(o.Keytab)
-	if err != nil {
-		return nil, fmt.Errorf("read hdfs.kerberosKeytab: %w", err)
-	}
-	name, realm, ok := strings.Cut(o.Principal, "@")
-	if !ok {
-		realm = conf.LibDefaults.DefaultRealm
-	}
-	if host, err := os.Hostname(); err == nil {
-		name = strings.Replace(name, "_HOST", strings.ToLower(host), 1)
-	}
-	return krb.NewWithKeytab(name, realm, keys, conf, krb.DisablePAFXFAST(true)), nil
-}
-
 // connected is the client, which is made when it is first needed.
 func (h *HDFS) connected() (*hdfs.Client, error) {
 	h.mu.Lock()
@@ -119,14 +89,17 @@ func (h *HDFS) connected() (*hdfs.Client, error) {
 	if h.client != nil {
 		return h.client, nil
 	}
-	if k := h.opts.KerberosClient; k != nil {
-		if err := k.AffirmLogin(); err != nil {
-			return nil, fmt.Errorf("log in to Kerberos: %w", err)
+	if h.login != nil {
+		k, err := h.login()
+		if err != nil {
+			return nil, err
 		}
+		h.opts.KerberosClient = k
 	}
 	c, err := hdfs.NewClient(h.opts)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the name node %s: %w", strings.Join(h.opts.Addresses, ", "), err)
+		h.logout()
+		return nil, fmt.Errorf("connect to the name node %s: %w: see whether it runs, and whether hdfs.path (or hdfs-site.xml) has its address", strings.Join(h.opts.Addresses, ", "), err)
 	}
 	h.client = c
 	return c, nil
@@ -206,7 +179,15 @@ func (h *HDFS) Close() error {
 	}
 	c := h.client
 	h.client = nil
+	h.logout()
 	return c.Close()
+}
+
+// logout ends what renews the ticket.
+func (h *HDFS) logout() {
+	if h.login != nil {
+		h.opts.KerberosClient.Destroy()
+	}
 }
 
 // explain says in words what an operator has to do.

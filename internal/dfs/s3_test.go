@@ -19,9 +19,11 @@ import (
 	"time"
 )
 
-// store is as much of an object store as the client asks for: path-style addresses, one one bucket, "bucket".
+// store is as much of an object store as the client asks for: path-style addresses, one bucket, one user.
 type store struct {
 	mu      sync.Mutex
+	bucket  string
+	user    string
 	objects map[string][]byte
 	parts   map[int][]byte
 	uploads int // with several parts
@@ -31,7 +33,7 @@ type store struct {
 func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, ok := strings.CutPrefix(r.URL.Path, "/bucket/")
+	key, ok := strings.CutPrefix(r.URL.Path, "/"+s.bucket+"/")
 	q := r.URL.Query()
 	fail := func(status int, code string) {
 		w.WriteHeader(status)
@@ -44,7 +46,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		fail(http.StatusBadRequest, "IncompleteBody")
-	case !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=me/"):
+	case !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential="+s.user+"/"):
 		fail(http.StatusForbidden, "InvalidAccessKeyId")
 	case r.Method == http.MethodPut && r.Header.Get("Content-Md5") != base64.StdEncoding.EncodeToString(sum[:]):
 		fail(http.StatusBadRequest, "BadDigest")
@@ -92,7 +94,7 @@ func (s *store) object(key string) (string, bool) {
 
 func startS3(t *testing.T, buffer, address string, settings ...string) (*store, *S3) {
 	t.Helper()
-	st := &store{objects: map[string][]byte{}}
+	st := &store{bucket: "bucket", user: "me", objects: map[string][]byte{}}
 	srv := httptest.NewServer(st)
 	t.Cleanup(srv.Close)
 	return st, openTestS3(t, srv.URL, buffer, address, settings...)
@@ -213,18 +215,20 @@ func TestS3Leftover(t *testing.T) {
 	}
 }
 
-// A store that refuses is tried again, and says so to who would write more.
+// A store that refuses is tried again, and says so to who would write more. When it does so no longer, all goes on.
 func TestS3Refused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		address, setting, says string
+		refuse                 int
+		heal                   func(*store)
 	}{
-		"permission": {"s3a://bucket/x", "", "s3:PutObject"},
-		"key":        {"s3a://bucket/x", "access.key=you", "correct fs.s3a"},
-		"bucket":     {"s3a://other/x", "", "create the bucket"},
+		"permission": {"s3a://bucket/x", "", "s3:PutObject", http.StatusForbidden, func(st *store) { st.refuse = 0 }},
+		"key":        {"s3a://bucket/x", "access.key=you", "correct fs.s3a", 0, func(st *store) { st.user = "you" }},
+		"bucket":     {"s3a://other/x", "", "create the bucket", 0, func(st *store) { st.bucket = "other" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st, s := startS3(t, t.TempDir(), tt.address, tt.setting)
-			st.refuse = http.StatusForbidden
+			st.refuse = tt.refuse
 			if err := writeFile(t, s, "/x/a.tmp", "hello").Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -244,11 +248,8 @@ func TestS3Refused(t *testing.T) {
 			if _, err := s.Create("/x/b.tmp"); err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("another file: %v", err)
 			}
-			if name != "permission" {
-				return
-			}
 			st.mu.Lock()
-			st.refuse = 0
+			tt.heal(st)
 			st.mu.Unlock()
 			if err := rename(t, s, "/x/a.tmp", "/x/a"); err != nil {
 				t.Fatal(err)

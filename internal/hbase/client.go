@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -60,6 +61,8 @@ type Client struct {
 	tables map[string]regions
 	conns  map[connKey]*slot
 	closed bool
+
+	warned atomic.Bool // of trouble, since the last Do that went through
 }
 
 type connKey struct{ addr, service string }
@@ -247,7 +250,9 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 		}
 		if idle >= quiet && !told {
 			told = true
-			c.cfg.Log.Warn("HBase does not take the events yet; trying on", "table", table, "err", err)
+			if !c.warned.Swap(true) {
+				c.cfg.Log.Warn("HBase does not take the events yet; trying on", "table", table, "err", err)
+			}
 			c.cfg.Trouble(err)
 		}
 		if !sleep(ctx, pause) {
@@ -255,7 +260,11 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 			break
 		}
 	}
-	return b.first()
+	err := b.first()
+	if err == nil {
+		c.warned.Store(false)
+	}
+	return err
 }
 
 // pause grows as that of Java's client does.

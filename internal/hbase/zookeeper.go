@@ -93,17 +93,14 @@ func zkVisit(c io.ReadWriter, path string, timeout time.Duration) ([]byte, error
 			return nil, err
 		}
 		data, mine, err := zkData(resp)
-		if err != nil {
-			return nil, err
-		}
-		if !mine {
+		if !mine && err == nil {
 			continue
 		}
 		// The session ends at once instead of with its time-out. That nobody
 		// hears it does no harm.
 		req = binary.BigEndian.AppendUint32(req[:4], 2)
 		_, _ = c.Write(zkFrame(binary.BigEndian.AppendUint32(req, uint32(0xFFFFFFFF&(1<<32+zkClose)))))
-		return data, nil
+		return data, err
 	}
 }
 

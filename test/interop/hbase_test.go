@@ -140,6 +140,7 @@ func TestHBase(t *testing.T) {
 	h := newHBase(t)
 	t.Run("client", func(t *testing.T) { hbaseClient(t, h) })
 	t.Run("as Flume", func(t *testing.T) { hbaseAsFlume(t, h) })
+	t.Run("bad input", func(t *testing.T) { hbaseBadInput(t, h) })
 	t.Run("through what happens to a table", func(t *testing.T) { hbaseTrouble(t, h) })
 }
 

@@ -205,6 +205,7 @@ func TestHDFS(t *testing.T) {
 	t.Run("as Flume", func(t *testing.T) { hdfsAsFlume(t, h) })
 	t.Run("formats", func(t *testing.T) { hdfsFormats(t, h) })
 	t.Run("refusals", func(t *testing.T) { hdfsRefusals(t, h) })
+	t.Run("bad input", func(t *testing.T) { hdfsBadInput(t, h) })
 
 	eventually(t, 3*time.Minute, "the files of the killed agents are closed and all lines are there", func() error {
 		names, contents, err := h.files("/logs/killed")
