@@ -38,6 +38,20 @@ type process interface {
 type flume struct {
 	script string
 	heap   string
+	jars   string // FLUME_JARS
+}
+
+// agents are those that run a workload: Flume with the jars that it needs.
+func (w workload) agents(turn []agent) []agent {
+	var all []agent
+	for _, a := range turn {
+		if f, ok := a.(flume); ok {
+			f.jars = w.sink.jars()
+			a = f
+		}
+		all = append(all, a)
+	}
+	return all
 }
 
 func (flume) Name() string { return "flume" }
@@ -45,7 +59,7 @@ func (flume) Name() string { return "flume" }
 func (f flume) Start(ctx context.Context, dir, conf string, port int) (process, error) {
 	home := filepath.Join(dir, "flume")
 	cmd := exec.CommandContext(ctx, f.script, "start", home, conf, agentName)
-	cmd.Env = append(os.Environ(), "FLUME_HTTP="+strconv.Itoa(port), "FLUME_HEAP="+f.heap)
+	cmd.Env = append(os.Environ(), "FLUME_HTTP="+strconv.Itoa(port), "FLUME_HEAP="+f.heap, "FLUME_JARS="+f.jars)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("start flume: %w\n%s", err, out)
 	}
@@ -260,6 +274,11 @@ func (b *bench) measure(ctx context.Context, a agent, w workload, c corpus, roun
 	if err != nil {
 		return r, err
 	}
+	defer func() {
+		if err == nil && in.after != nil {
+			err = in.after(ctx)
+		}
+	}()
 	conf := filepath.Join(dir, "agent.conf")
 	if err := os.WriteFile(conf, []byte(w.conf(in.place)), 0o644); err != nil {
 		return r, fmt.Errorf("prepare run: %w", err)
@@ -369,6 +388,9 @@ func (b *bench) drained(ctx context.Context, p process, m *metrics, w workload, 
 			break
 		}
 		pause := 5 * time.Millisecond
+		if w.sink != "" {
+			pause = 20 * time.Millisecond // these flows take seconds, and near the end is long
+		}
 		if (w.kafka || w.tail || w.source) && !near {
 			pause = 100 * time.Millisecond
 		}
@@ -379,9 +401,9 @@ func (b *bench) drained(ctx context.Context, p process, m *metrics, w workload, 
 		}
 	}
 	// What a source reads again after its channel was full counts again as
-	// received: in a hop the sink is slower than the source.
+	// received: in a hop, and before HDFS and HBase, the sink is slower than the source.
 	counter := "EventReceivedCount"
-	if w.hop != nil {
+	if w.hop != nil || w.sink != "" {
 		counter = "EventAcceptedCount"
 	}
 	if got := last.get("SOURCE.r1", counter); got != c.Lines {

@@ -84,7 +84,11 @@ func TestSummarise(t *testing.T) {
 	if m := (report{Summary: []summary{s}}).missed(); len(m) != 0 {
 		t.Errorf("missed = %q, want none", m)
 	}
-	s.PerCPU = 9.9
+	s.PerSecond, s.Clock = 0.9, 1
+	if m := (report{Summary: []summary{s}}).missed(); len(m) != 1 {
+		t.Errorf("missed = %q, want that it is slower", m)
+	}
+	s.PerCPU, s.Clock = 9.9, 0
 	if m := (report{Summary: []summary{s}}).missed(); len(m) != 1 {
 		t.Errorf("missed = %q, want one line", m)
 	}
@@ -125,12 +129,15 @@ func TestCorpora(t *testing.T) {
 // TestConf looks for a verb that went astray and for references without a component.
 func TestConf(t *testing.T) {
 	for _, w := range workloads() {
-		c := w.conf(place{Spool: "/s", Command: "sh /f", Broker: "b:1", Topic: "top"})
+		c := w.conf(place{Spool: "/s", Command: "sh /f", Broker: "b:1", Topic: "top", Sink: "hdfs://h:1/bench/x", Table: "t"})
 		if strings.Contains(c, "%!") {
 			t.Errorf("%s:\n%s", w.Name, c)
 		}
 		if w.kafka && (!strings.Contains(c, "brokerList = b:1\n") || !strings.Contains(c, "topic = top\n")) {
 			t.Errorf("%s: broker or topic is missing:\n%s", w.Name, c)
+		}
+		if w.sink == hdfsPeer && !strings.Contains(c, "hdfs.path = hdfs://h:1/bench/x/%{logType}/wrk_date=%Y%m%d\n") || w.sink == hbasePeer && !strings.Contains(c, "table = t\n") {
+			t.Errorf("%s: the sink's place is missing:\n%s", w.Name, c)
 		}
 		if w.source && (!strings.Contains(c, "kafka.bootstrap.servers = b:1\n") || !strings.Contains(c, "kafka.topics = top\n")) {
 			t.Errorf("%s: broker or topic is missing:\n%s", w.Name, c)

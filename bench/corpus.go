@@ -20,13 +20,14 @@ type corpus struct {
 	Path  string
 	Lines int64 // events read
 	Kept  int64 // events that pass the workload's filter
+	Rows  int64 // lines that are no heading, of the pilot's logs
 	Bytes int64
 	Times int // how often the file is handed over; the counts are of all
 }
 
 // times is the corpus n times over.
 func (c corpus) times(n int) corpus {
-	return corpus{Path: c.Path, Lines: c.Lines * int64(n), Kept: c.Kept * int64(n), Bytes: c.Bytes * int64(n), Times: n}
+	return corpus{Path: c.Path, Lines: c.Lines * int64(n), Kept: c.Kept * int64(n), Rows: c.Rows, Bytes: c.Bytes * int64(n), Times: n}
 }
 
 // corpusFunc makes a corpus of about n lines in dir.
@@ -129,7 +130,7 @@ func simulate(ctx context.Context, dir string, kind sim.Kind, o sim.Options) (co
 	if kind == sim.DriverKind {
 		name = filepath.Join(sim.DriverDir, l.Files[0].Name)
 	}
-	c := corpus{Path: filepath.Join(dir, name), Lines: l.Lines, Kept: l.Records, Bytes: l.Bytes}
+	c := corpus{Path: filepath.Join(dir, name), Lines: l.Lines, Kept: l.Records, Rows: l.Records, Bytes: l.Bytes}
 	return c, touch(c.Path)
 }
 

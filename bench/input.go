@@ -29,9 +29,19 @@ type input struct {
 	place   place
 	release func() error                    // lets the flow begin
 	check   func(ctx context.Context) error // looks at what arrived outside the agent
+	after   func(ctx context.Context) error // the same, when the agent has ended; nil: nothing
 }
 
 func (b *bench) input(ctx context.Context, w workload, dir string, c corpus) (input, error) {
+	in, err := b.begin(ctx, w, dir, c)
+	if err != nil {
+		return in, err
+	}
+	return in, b.hadoop.end(ctx, w, filepath.Base(dir), c, &in)
+}
+
+// begin is the input up to the source.
+func (b *bench) begin(ctx context.Context, w workload, dir string, c corpus) (input, error) {
 	if w.tail {
 		return tailInput(dir, c)
 	}

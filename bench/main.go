@@ -26,6 +26,7 @@ type bench struct {
 	limit  time.Duration // of one run
 	runs   int           // started so far, for directory and topic names
 	touch  int64         // bytes of memory to touch before the broker's rows
+	hadoop hadoop
 }
 
 func (b *bench) seq() int { b.runs++; return b.runs }
@@ -164,12 +165,21 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 	}
 	rep := report{Time: time.Now().UTC().Truncate(time.Second), Smoke: o.smoke, Times: o.times, Heap: o.heap, Machine: thisMachine(javaVersion, sluiceVersion)}
 
+	b.hadoop = hadoop{scripts: o.peers, dir: b.dir}
+	defer func() { err = errors.Join(err, b.hadoop.stop()) }()
 	ran := 0
 	for _, w := range workloads() {
 		if !o.only.MatchString(w.Name) {
 			continue
 		}
+		if o.smoke && o.only.String() == "" && !w.inSmoke() {
+			fmt.Printf("\n%s: NOT RUN in a smoke run that does not name it; -only '^%s$' does\n", w.Name, w.Name)
+			continue
+		}
 		ran++
+		if err := b.hadoop.need(ctx, w.sink); err != nil {
+			return rep, err
+		}
 		if (w.kafka || w.source) && b.broker == "" {
 			stop, err := b.startKafka(ctx, filepath.Join(o.peers, "kafka.sh"))
 			if err != nil {
@@ -202,7 +212,7 @@ func (b *bench) all(ctx context.Context, o options) (_ report, err error) {
 				printRun(os.Stdout, r)
 				rep.Runs = append(rep.Runs, r)
 			}
-			for _, a := range order(turn, o.smoke) {
+			for _, a := range order(w.agents(turn), o.smoke) {
 				r, err := b.measure(ctx, a, w, c.times(o.times), round)
 				if err != nil {
 					return rep, fmt.Errorf("%s, round %d: %w", w.Name, round, err)

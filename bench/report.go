@@ -48,6 +48,7 @@ type summary struct {
 	Workload string           `json:"workload"`
 	What     string           `json:"what"`
 	Target   float64          `json:"target_cpu_ratio,omitempty"`
+	Clock    float64          `json:"target_ratio,omitempty"` // of events per second
 	Agents   map[string]rates `json:"agents"`
 	// Ratios of the medians, Sluice to Flume; absent unless both ran.
 	PerSecond     float64 `json:"ratio_events_per_s,omitempty"`
@@ -68,7 +69,7 @@ func median(v []float64) float64 {
 }
 
 func summarise(w workload, runs []run) summary {
-	s := summary{Workload: w.Name, What: w.What, Target: w.Target, Agents: map[string]rates{}}
+	s := summary{Workload: w.Name, What: w.What, Target: w.Target, Clock: w.clock(), Agents: map[string]rates{}}
 	by := map[string][]run{}
 	for _, r := range runs {
 		if r.Workload == w.Name {
@@ -104,6 +105,11 @@ func (r report) missed() []string {
 	for _, s := range r.Summary {
 		if s.PerCPU != 0 && s.PerCPU < s.Target {
 			m = append(m, fmt.Sprintf("%s: %.1f times Flume's events per CPU second, promised are %.0f", s.Workload, s.PerCPU, s.Target))
+		}
+	}
+	for _, s := range r.Summary {
+		if s.PerSecond != 0 && s.PerSecond < s.Clock {
+			m = append(m, fmt.Sprintf("%s: %.1f times Flume's events per second, promised are %.0f", s.Workload, s.PerSecond, s.Clock))
 		}
 	}
 	m = append(m, missedBacklog(r.Backlog)...)

@@ -21,6 +21,9 @@ type workload struct {
 	hop    []string // sink and source of a hop to another flow of the same agent, lines for both; nil: no hop
 	tail   bool     // taildir instead of spooldir
 
+	sink      sinkPeer // HDFS or HBase in place of the null sink
+	sinkLines []string // of the agent file, for sink k1
+
 	interceptors string // agent file lines of source r1
 	channels     int    // channels and null sinks; 0 means 1
 	fill         []int  // channels that get every kept event; nil means the first
@@ -55,7 +58,7 @@ func workloads() []workload {
 		million  = 1_000_000
 		dayLines = 100 * (sim.StatusTicksPerDay + 1)
 	)
-	return []workload{
+	return append([]workload{
 		{
 			Name: "day", What: `the day's file: spooldir → regex_filter ^\d{14} → memory → null`, Target: 10,
 			Lines: dayLines, corpus: statusDay,
@@ -127,7 +130,7 @@ func workloads() []workload {
 			Name: "file-channel", What: `spooldir → file channel, synced for each put and each take → null`, Target: 15,
 			Lines: million, corpus: statusDay, all: true, file: true,
 		},
-	}
+	}, hadoopWorkloads()...)
 }
 
 // place says where a run's pieces are.
@@ -138,6 +141,8 @@ type place struct {
 	Broker  string
 	Topic   string
 	Channel string // directory for the files of a file channel
+	Sink    string // a directory in HDFS, or the ZooKeeper of an HBase
+	Table   string // of HBase
 }
 
 // conf is the agent file. The sizes are those of the pilot's own file, and the
@@ -180,7 +185,12 @@ func (w workload) conf(p place) string {
 			fmt.Fprintf(&b, "a1.channels.c%d.checkpointDir = %s/checkpoint\na1.channels.c%[1]d.dataDirs = %[2]s/data\n", i, p.Channel)
 		}
 		fmt.Fprintf(&b, "a1.channels.c%d.type = %s\na1.channels.c%[1]d.capacity = 100000\na1.channels.c%[1]d.transactionCapacity = 10000\n", i, kind)
-		fmt.Fprintf(&b, "a1.sinks.k%d.channel = c%[1]d\na1.sinks.k%[1]d.batchSize = 1000\n", i)
+		fmt.Fprintf(&b, "a1.sinks.k%d.channel = c%[1]d\n", i)
+		if w.sink != "" {
+			w.hadoopSink(&b, p)
+			continue
+		}
+		fmt.Fprintf(&b, "a1.sinks.k%d.batchSize = 1000\n", i)
 		if w.hop != nil && i == 1 {
 			fmt.Fprintf(&b, "a1.sinks.k1.type = avro\na1.sinks.k1.hostname = 127.0.0.1\na1.sinks.k1.port = %d\na1.sinks.k1.batch-size = 1000\n", p.Port)
 			fmt.Fprintf(&b, "a1.sources.r2.type = avro\na1.sources.r2.bind = 127.0.0.1\na1.sources.r2.port = %d\na1.sources.r2.channels = c2\n", p.Port)
