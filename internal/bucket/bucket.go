@@ -81,6 +81,7 @@ type bucket struct {
 	temp    string   // its name while it is written
 
 	events, bytes int64
+	flushed       bool // something in it was delivered
 	opened, used  time.Time
 }
 
@@ -89,6 +90,7 @@ type ending struct {
 	temp, stem string
 	file       dfs.File // nil: it has to be recovered
 	recovered  bool     // only its name is left
+	remove     bool     // nothing in it was delivered
 	renames    int      // names that were taken
 	tries      int
 	waits      int // times that it was busy
@@ -113,6 +115,7 @@ func (s *Set) Write(t Target, evs []event.Event) error {
 	err := s.write(b, evs)
 	if err == nil {
 		if err = b.file.Flush(); err == nil {
+			b.flushed = true
 			return nil
 		}
 		err = fmt.Errorf("flush %s: %w", b.temp, err)
@@ -132,6 +135,7 @@ func (s *Set) write(b *bucket, evs []event.Event) error {
 			if err := b.file.Flush(); err != nil {
 				return fmt.Errorf("flush %s: %w", b.temp, err)
 			}
+			b.flushed = true
 			s.end(b)
 		}
 		if b.file == nil {
@@ -187,7 +191,7 @@ func (s *Set) create(b *bucket) error {
 			return fmt.Errorf("open %s: %w", b.temp, err)
 		}
 		b.file, b.enc = f, enc
-		b.events, b.bytes, b.opened = 0, 0, s.cfg.Now()
+		b.events, b.bytes, b.flushed, b.opened = 0, 0, false, s.cfg.Now()
 		s.cfg.Created.Add(1)
 		if len(header) > 0 {
 			if _, err := f.Write(header); err != nil {
@@ -198,13 +202,14 @@ func (s *Set) create(b *bucket) error {
 	}
 }
 
-// giveUp ends a file after an error. What was flushed before is in it, so it gets its last name, too.
+// giveUp ends a file after an error. What was flushed before is in it, so it gets its last name, too. One in which nothing was
+// flushed goes: where each try ends so (over a quota, say) there would be one more each time.
 func (s *Set) giveUp(b *bucket) {
 	if b.file == nil {
 		return
 	}
 	b.file.Abort()
-	s.closing = append(s.closing, &ending{temp: b.temp, stem: b.stem, next: s.cfg.Now()})
+	s.closing = append(s.closing, &ending{temp: b.temp, stem: b.stem, remove: !b.flushed, next: s.cfg.Now()})
 	b.file = nil
 }
 
@@ -243,6 +248,12 @@ func (s *Set) tryEnd(e *ending) {
 }
 
 func (s *Set) finish(e *ending) error {
+	if e.remove {
+		if err := s.cfg.FS.Remove(e.temp); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 	if f := e.file; f != nil {
 		e.file = nil
 		if err := f.Close(); err != nil {

@@ -15,8 +15,8 @@ import (
 
 // FS is a file system. Paths begin with a slash, or are as Resolve makes them. It is safe for concurrent use.
 //
-// Errors wrap fs.ErrExist, fs.ErrNotExist and fs.ErrPermission where they mean
-// that.
+// Errors wrap fs.ErrExist, fs.ErrNotExist, fs.ErrPermission and ErrQuota where
+// they mean that.
 type FS interface {
 	// Create makes a new file and the directories above it.
 	Create(name string) (File, error)
@@ -24,6 +24,8 @@ type FS interface {
 	// the same. ErrBusy says
 	// that this is under way: it is to be called again.
 	Rename(from, to string) error
+	// Remove deletes a file, also one that is open.
+	Remove(name string) error
 	// List returns what is in a directory; nothing where there is none.
 	List(dir string) ([]Entry, error)
 	// MkdirAll makes a directory and those above it.
@@ -59,6 +61,9 @@ type File interface {
 	// makes it a file as others are.
 	Abort()
 }
+
+// ErrQuota is in the errors of a directory that takes nothing more.
+var ErrQuota = errors.New("the quota is used up")
 
 // ErrBusy is in the errors of Recover and Rename.
 var ErrBusy = errors.New("the file is not closed yet")

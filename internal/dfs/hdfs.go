@@ -141,6 +141,21 @@ func (h *HDFS) Rename(from, to string) error {
 	return explain(c.Rename(from, to), "rename in", path.Dir(to), h.opts.User)
 }
 
+// Remove implements FS.
+func (h *HDFS) Remove(name string) error {
+	c, err := h.connected()
+	if err != nil {
+		return err
+	}
+	if err := c.Remove(name); err != nil {
+		return explain(err, "remove", name, h.opts.User)
+	}
+	h.abortedMu.Lock()
+	defer h.abortedMu.Unlock()
+	delete(h.aborted, name)
+	return nil
+}
+
 // List implements FS.
 func (h *HDFS) List(dir string) ([]Entry, error) {
 	c, err := h.connected()
@@ -207,7 +222,7 @@ func explain(err error, what, where, who string) error {
 		case "SafeModeException":
 			return fmt.Errorf("the name node is in safe mode, in which nothing can be written; hdfs dfsadmin -safemode leave ends it (%s)", message)
 		case "QuotaExceededException", "DSQuotaExceededException", "NSQuotaExceededException", "QuotaByStorageTypeExceededException":
-			return fmt.Errorf("the quota is used up: %s", message)
+			return fmt.Errorf("%w: %s", ErrQuota, message)
 		}
 		return fmt.Errorf("%s %s: %s: %s", what, where, class, message)
 	}

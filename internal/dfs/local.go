@@ -55,6 +55,9 @@ func (Local) Rename(from, to string) error {
 	return os.Remove(from)
 }
 
+// Remove implements FS.
+func (Local) Remove(name string) error { return os.Remove(name) }
+
 // List implements FS.
 func (Local) List(dir string) ([]Entry, error) {
 	es, err := os.ReadDir(dir)

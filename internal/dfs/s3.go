@@ -308,6 +308,9 @@ func (s *S3) explain(err error, to string) error {
 	return what
 }
 
+// Remove implements FS, for the files that have not been uploaded yet.
+func (s *S3) Remove(name string) error { return os.Remove(s.buffered(name)) }
+
 // List implements FS, for the files that have not been uploaded yet.
 func (s *S3) List(dir string) ([]Entry, error) { return Local{}.List(s.buffered(dir)) }
 

@@ -52,6 +52,7 @@ type config struct {
 	localTime                    bool
 	closeTries                   int
 	retryInterval, callTimeout   time.Duration
+	refused                      time.Duration
 	serializer                   component.Config
 	s3                           map[string]string
 }
@@ -103,6 +104,7 @@ func (c *config) Fields() []component.Field {
 		component.Int("hdfs.closeTries", &c.closeTries, 0).Describe("A file that cannot be closed is tried so many times; 0: for ever."),
 		component.Duration("hdfs.retryInterval", &c.retryInterval, time.Second, 180*time.Second).Describe("And so often; 0: once."),
 		component.Duration("hdfs.callTimeout", &c.callTimeout, time.Millisecond, 30*time.Second).Describe("The longest that a server may take to answer; 0: any time."),
+		component.Duration("hdfs.refusedTimeout", &c.refused, time.Second, 0).Describe("Events of a bucket that no permission or a quota has refused for so long become dead letters, where these are on; 0: they are tried for ever."),
 		component.Part("serializer", &c.serializer, component.KindSerializer, "serializer.", "TEXT").Describe("With DataStream and CompressedStream: how events are written."),
 		component.Map("hdfs.fs.s3a.", &c.s3).Describe("Settings of Hadoop's S3A, with s3a://BUCKET/PATH: hdfs.fs.s3a.endpoint, hdfs.fs.s3a.access.key …; they go before those of core-site.xml."),
 		component.Ignore("hdfs.useRawLocalFileSystem", "on a local file system no checksum files are written"),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,7 @@ type group struct {
 
 // penalty keeps a bucket that does not answer from holding up the others, time after time.
 type penalty struct {
+	since time.Time // of the first error in a row
 	until time.Time
 	err   error
 }
@@ -186,8 +188,10 @@ func (s *sink) group(dir, prefix string) int {
 	return len(s.groups) - 1
 }
 
-// maxPenalty bounds how long a bucket is left alone after an error.
-const maxPenalty = time.Minute
+const (
+	maxPenalty = time.Minute // how long a bucket is left alone after an error, at most
+	maxBad     = 10_000      // buckets of which that is remembered
+)
 
 func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 	t := g.Target
@@ -196,10 +200,9 @@ func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 		return component.Permanent(err)
 	}
 	begin := s.clock()
-	if p, ok := s.bad[t]; ok && len(s.groups) > 1 {
-		if begin.Before(p.until) {
-			return p.err
-		}
+	bad, wasBad := s.bad[t]
+	if wasBad && begin.Before(bad.until) && (len(s.groups) > 1 || component.IsPermanent(bad.err)) {
+		return bad.err
 	}
 	mine := evs[g.first : g.last+1]
 	if g.n < len(mine) { // others are between them
@@ -213,11 +216,21 @@ func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 	}
 	err = s.buckets.Write(t, mine)
 	clear(s.gather)
-	if err != nil {
-		now := s.clock()
-		s.bad[t] = penalty{now.Add(min(maxPenalty, time.Second+4*now.Sub(begin))), err}
-		return err
+	if err == nil {
+		delete(s.bad, t)
+		return nil
 	}
-	delete(s.bad, t)
-	return nil
+	now := s.clock()
+	if !wasBad {
+		bad.since = begin
+		if len(s.bad) >= maxBad {
+			clear(s.bad)
+		}
+	}
+	if d := now.Sub(bad.since); s.refused > 0 && d >= s.refused && (errors.Is(err, fs.ErrPermission) || errors.Is(err, dfs.ErrQuota)) {
+		err = component.Permanent(fmt.Errorf("refused for %v (hdfs.refusedTimeout): %w", d.Round(time.Second), err))
+	}
+	bad.until, bad.err = now.Add(min(maxPenalty, time.Second+4*now.Sub(begin))), err
+	s.bad[t] = bad
+	return err
 }

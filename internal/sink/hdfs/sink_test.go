@@ -363,6 +363,67 @@ func TestErrors(t *testing.T) {
 	})
 }
 
+// Where every try fails there is not one more empty file each time.
+func TestNoEmptyFiles(t *testing.T) {
+	h := start(t, "/", plain...)
+	for _, op := range []string{"flush", "write"} {
+		h.fail = func(o, _ string) error {
+			if o == op {
+				return dfs.ErrQuota
+			}
+			return nil
+		}
+		for range 3 {
+			if err := h.Write(t.Context(), evs("1")); !errors.Is(err, dfs.ErrQuota) {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.fail = nil
+	h.write("1")
+	h.want("/FlumeData.N.tmp 1\n")
+}
+
+// What is refused for too long can be set aside, while others are written and until it is not refused any more.
+func TestRefused(t *testing.T) {
+	for _, refusal := range []error{fs.ErrPermission, dfs.ErrQuota, errors.New("broken")} {
+		t.Run(refusal.Error(), func(t *testing.T) {
+			h := start(t, "/%{timestamp}", append(plain, "hdfs.refusedTimeout=60")...)
+			tries := 0
+			h.fail = func(op, name string) error {
+				if op == "create" && strings.Contains(name, "/2/") {
+					tries++
+					return refusal
+				}
+				return nil
+			}
+			permanent := func(bodies ...string) bool {
+				t.Helper()
+				err := h.Write(t.Context(), evs(bodies...))
+				if !errors.Is(err, refusal) {
+					t.Fatal(err)
+				}
+				return component.IsPermanent(err)
+			}
+			passes := refusal.Error() == "broken" // may be the name node's trouble
+			if permanent("a@1", "b@2") || permanent("b@2") {
+				t.Error("permanent at once")
+			}
+			h.clock.advance(time.Minute)
+			if permanent("b@2", "c@1") == passes || permanent("b@2") == passes {
+				t.Error("after a minute")
+			}
+			if want := 3; !passes && tries != want {
+				t.Errorf("%d tries, want %d", tries, want)
+			}
+			h.clock.advance(2 * time.Second)
+			h.fail = nil
+			h.write("b@2")
+			h.want("/1/FlumeData.N.tmp a\nc\n", "/2/FlumeData.N.tmp b\n")
+		})
+	}
+}
+
 // A file that cannot be closed or renamed is tried again, and given up after the tries that are allowed.
 func TestCloseTries(t *testing.T) {
 	for _, op := range []string{"close", "rename"} {
