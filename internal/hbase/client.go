@@ -1,6 +1,6 @@
-// Package hbase is a thin client that writes to HBase 2: puts and increments
-// in batches, by HBase's own protocol. docs/hbase.md has the facts of the
-// protocol and what the client promises.
+// Package hbase is a thin client of HBase 2: puts and increments in batches, and
+// scans, by HBase's own protocol. docs/hbase.md has the facts of the protocol
+// and what the client promises.
 package hbase
 
 import (
@@ -40,7 +40,7 @@ type Config struct {
 
 	ConnectTimeout time.Duration // 10 s
 	RPCTimeout     time.Duration // for one request; 60 s
-	Timeout        time.Duration // for a whole Do; 60 s
+	Timeout        time.Duration // for a whole Do, and for a Scan during which nothing comes; 60 s
 	PerServer      int           // requests under way at one server; 2
 
 	Log *slog.Logger
@@ -51,7 +51,7 @@ type Config struct {
 	Opened, Closed, Failed func()
 }
 
-// Client writes to one HBase. It is safe for concurrent use.
+// Client writes to one HBase, and reads it. It is safe for concurrent use.
 type Client struct {
 	cfg   Config
 	nonce uint64 // group
@@ -176,6 +176,14 @@ func (c *Client) conn(ctx context.Context, addr, service string) (*conn, error) 
 func (c *Client) known(table string) regions {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.tables[table]
+}
+
+// remember adds a region to those known of a table, and returns these.
+func (c *Client) remember(table string, r *region) regions {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tables[table] = c.tables[table].add(r)
 	return c.tables[table]
 }
 
@@ -368,10 +376,7 @@ func (c *Client) locate(ctx context.Context, table string, b *Batch) (ready []in
 						return nil, err
 					}
 				} else {
-					c.mu.Lock()
-					known = c.tables[table].add(r)
-					c.tables[table] = known
-					c.mu.Unlock()
+					known = c.remember(table, r)
 				}
 			}
 			if r == nil {

@@ -259,7 +259,7 @@ func FuzzScan(f *testing.F) {
 	for _, kv := range [][2]string{{"regioninfo", string(info)}, {"server", "h:16020"}, {"state", "OPEN"}} {
 		cells = appendCell(cells, []byte("t,,7.x."), []byte("info"), []byte(kv[0]), []byte(kv[1]))
 	}
-	if found, err := parseScan(appendUint(nil, 1, 3), cells); err != nil {
+	if found, _, err := parseScan(appendUint(nil, 1, 3), cells); err != nil {
 		f.Fatal(err)
 	} else if r, err := parseMetaRow(found, "t"); err != nil || r.addr != "h:16020" {
 		f.Fatal(r, err)
@@ -267,7 +267,7 @@ func FuzzScan(f *testing.F) {
 	f.Add(appendUint(nil, 1, 3), cells)
 	f.Add(appendBytes(nil, 5, appendBytes(nil, 1, appendBytes(nil, 3, []byte("regioninfo")))), []byte(nil))
 	f.Fuzz(func(t *testing.T, param, block []byte) {
-		found, err := parseScan(param, block)
+		found, _, err := parseScan(param, block)
 		if err != nil {
 			return
 		}

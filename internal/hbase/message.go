@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// HBase's messages, as far as a writer needs them, by field numbers. They are
+// HBase's messages, as far as they are needed, by field numbers. They are
 // in docs/hbase.md.
 
 var errMessage = errors.New("malformed message")
@@ -236,11 +236,25 @@ func appendRegionSpecifier(dst, name []byte) []byte {
 	return appendBytes(dst, 2, name)
 }
 
-// parseScan returns the cells of a ScanResponse, wherever they are.
-func parseScan(param, block []byte) ([]Cell, error) {
-	var cells []Cell
+// appendTableScan appends a ScanRequest for the first rows of a region from a row on, for which a scanner is opened and closed.
+func appendTableScan(dst, region, family, from []byte, rows int) []byte {
+	var scan []byte
+	if len(family) > 0 {
+		scan = appendBytes(scan, 1, appendBytes(nil, 1, family))
+	}
+	scan = appendBytes(scan, 3, from)
+	scan = appendUint(scan, 10, scanBytes) // max_result_size
+	dst = appendBytes(dst, 1, appendRegionSpecifier(nil, region))
+	dst = appendBytes(dst, 2, scan)
+	dst = appendUint(dst, 4, uint64(rows)) // number_of_rows
+	return appendUint(dst, 5, 1)           // close_scanner
+}
+
+// parseScan returns the cells of a ScanResponse, wherever they are, and
+// whether the region has more.
+func parseScan(param, block []byte) (cells []Cell, more bool, err error) {
 	inBlock := 0
-	err := fields(param, func(num protowire.Number, v uint64, b []byte) error {
+	err = fields(param, func(num protowire.Number, v uint64, b []byte) error {
 		switch {
 		case num == 1 && b == nil: // cells_per_result
 			inBlock += int(min(v, 1<<20))
@@ -253,6 +267,8 @@ func parseScan(param, block []byte) ([]Cell, error) {
 				inBlock += int(min(v, 1<<20))
 				b = b[n:]
 			}
+		case num == 8:
+			more = v != 0
 		case num == 5: // results
 			return fields(b, func(num protowire.Number, _ uint64, b []byte) error {
 				if num != 1 {
@@ -266,16 +282,16 @@ func parseScan(param, block []byte) ([]Cell, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for range inBlock {
 		c, rest, err := ReadCell(block)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		cells, block = append(cells, c), rest
 	}
-	return cells, nil
+	return cells, more, nil
 }
 
 // parseCell reads a Cell message.

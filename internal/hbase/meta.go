@@ -73,7 +73,7 @@ func (c *Client) lookUp(ctx context.Context, table string, row []byte) (*region,
 	err = cn.do(ctx, requestHeader{method: "Scan", priority: 200}, len(param),
 		func(b []byte) []byte { return append(b, param...) }, nil,
 		func(param, block []byte) error {
-			cells, err := parseScan(param, block)
+			cells, _, err := parseScan(param, block)
 			if err != nil {
 				return err
 			}

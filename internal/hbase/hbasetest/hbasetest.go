@@ -27,16 +27,17 @@ type Cluster struct {
 	zk net.Listener
 	wg sync.WaitGroup
 
-	mu      sync.Mutex
-	servers []*server
-	tables  map[string]*table
-	nonces  map[string]bool
-	nextID  int
-	noMeta  bool
-	multis  int
-	scans   int
-	zkGets  int
-	users   map[string]bool
+	mu         sync.Mutex
+	servers    []*server
+	tables     map[string]*table
+	nonces     map[string]bool
+	nextID     int
+	noMeta     bool
+	multis     int
+	scans      int // of hbase:meta
+	tableScans int
+	zkGets     int
+	users      map[string]bool
 
 	// Fault is asked for each mutation, before it is done: an exception's
 	// class and message, or "". It is called with the cluster locked.
@@ -486,7 +487,7 @@ func (c *Cluster) call(i int, service string, p []byte) ([]byte, error) {
 		result = message(nil, 1, message(message(nil, 1, number(info, 7, 1)), 2, message(number(nil, 2, 9), 1, []byte("replica"))))
 		result = message(result, 1, message(message(nil, 1, info), 2, c.serverName(0)))
 	case "ClientService.Scan":
-		result, cells, err = c.scan(i, param)
+		result, cells, x, err = c.scan(i, param)
 	case "ClientService.Multi":
 		result, x, err = c.multi(i, param, block)
 	default:
@@ -526,23 +527,91 @@ func tableName(name string) []byte {
 	return message(message(nil, 1, []byte(ns)), 2, []byte(q))
 }
 
-// scan answers a reversed scan of hbase:meta for one row.
-func (c *Cluster) scan(server int, param []field) (result, cells []byte, err error) {
+// scan answers a scan of a table, or a reversed one of hbase:meta for one row.
+func (c *Cluster) scan(server int, param []field) (result, cells []byte, x exception, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.scans++
-	if server != 0 {
-		return nil, nil, errors.New("hbase:meta is not here")
-	}
 	region, err := parse(get(param, 1).b)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, x, err
 	}
 	scan, err := parse(get(param, 2).b)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, x, err
 	}
-	if string(get(region, 2).b) != "hbase:meta,,1" || get(scan, 15).v != 1 || get(param, 5).v != 1 {
+	if get(param, 5).v != 1 {
+		return nil, nil, x, fmt.Errorf("scan %v leaves its scanner open", scan)
+	}
+	if name := string(get(region, 2).b); name != "hbase:meta,,1" {
+		return c.scanTable(server, name, scan, int(get(param, 4).v))
+	}
+	c.scans++
+	if server != 0 {
+		return nil, nil, x, errors.New("hbase:meta is not here")
+	}
+	result, cells, err = c.scanMeta(scan)
+	return result, cells, x, err
+}
+
+// scanTable answers with rows of a region from one on.
+func (c *Cluster) scanTable(server int, region string, scan []field, limit int) (result, cells []byte, x exception, err error) {
+	name, r := c.find(region)
+	if r == nil || r.server != server || c.tables[name].disabled {
+		return nil, nil, exception{"org.apache.hadoop.hbase.NotServingRegionException", "it is not here", 0}, nil
+	}
+	t := c.tables[name]
+	var families []string
+	for _, f := range scan {
+		if f.num == 1 {
+			column, err := parse(f.b)
+			if err != nil {
+				return nil, nil, x, err
+			}
+			family := string(get(column, 1).b)
+			if !slices.Contains(t.families, family) {
+				return nil, nil, exception{"org.apache.hadoop.hbase.regionserver.NoSuchColumnFamilyException", "Column family " + family + " does not exist", 1}, nil
+			}
+			families = append(families, family)
+		}
+	}
+	from := string(get(scan, 3).b)
+	if !r.has(from) {
+		return nil, nil, x, fmt.Errorf("a scan from %q in the region from %q", from, r.start)
+	}
+	c.tableScans++
+	if limit == 0 || limit > 3 { // in many answers
+		limit = 3
+	}
+	more, found := false, 0
+	for _, row := range slices.Sorted(maps.Keys(t.rows)) {
+		if row < from || !r.has(row) {
+			continue
+		}
+		if found == limit {
+			more = true
+			break
+		}
+		n := 0
+		for _, column := range slices.Sorted(maps.Keys(t.rows[row])) {
+			family, qualifier, _ := strings.Cut(column, ":")
+			if families == nil || slices.Contains(families, family) {
+				cells = append(cells, kvBytes(row, family, qualifier, string(t.rows[row][column]))...)
+				n++
+			}
+		}
+		if n > 0 {
+			result = number(result, 1, uint64(n))
+			found++
+		}
+	}
+	if more {
+		result = number(result, 8, 1)
+	}
+	return result, cells, x, nil
+}
+
+func (c *Cluster) scanMeta(scan []field) (result, cells []byte, err error) {
+	if get(scan, 15).v != 1 {
 		return nil, nil, fmt.Errorf("scan %v", scan)
 	}
 	first, last := string(get(scan, 3).b), string(get(scan, 4).b)
