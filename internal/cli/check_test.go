@@ -116,3 +116,39 @@ func TestCheckReadsSeveralFiles(t *testing.T) {
 		t.Errorf("a missing file: exit %d, %s", code, errOut)
 	}
 }
+
+// The examples have no findings, but for the handbook's old keys, which its file is to keep.
+func TestCheckExamples(t *testing.T) {
+	const hadoop = "pilot-hadoop/"
+	sets := [][]string{{hadoop + "flume.conf"}, {hadoop + "flume.conf", hadoop + "here.conf"}, {hadoop + "hbase.conf"}}
+	files, err := filepath.Glob("../../examples/[1-9]*/*.conf")
+	if err != nil || len(files) < 12 {
+		t.Fatalf("examples %q, %v", files, err)
+	}
+	for _, f := range files {
+		rel, err := filepath.Rel("../../examples", f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets = append(sets, []string{rel})
+	}
+	for _, set := range sets {
+		args := []string{"sluice", "check"}
+		for _, f := range set {
+			args = append(args, filepath.Join("../../examples", f))
+		}
+		code, out, stderr := runWith(t, args...)
+		want := "0 errors, 0 warnings"
+		if set[0] == hadoop+"flume.conf" {
+			want = "0 errors, 5 warnings"
+			for _, key := range []string{"KafkaSink.topic: deprecated", "KafkaSink.brokerList: deprecated", "KafkaSink.requiredAcks: deprecated", "KafkaSink.batchSize: deprecated", "threadsPoolSize: no effect"} {
+				if !strings.Contains(out, key) {
+					t.Errorf("%q: no %q in\n%s", set, key, out)
+				}
+			}
+		}
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%q: exit code %d, want %s: %s%s", set, code, want, out, stderr)
+		}
+	}
+}

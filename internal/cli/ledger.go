@@ -25,6 +25,9 @@ type ledgerCmd struct {
 	Data            string   `help:"The broker's data directory." placeholder:"DIR" type:"path"`
 	Topic           string   `help:"The driving records' topic." placeholder:"NAME"`
 	Files           string   `help:"Directory of the file_roll sink." placeholder:"DIR" type:"path"`
+	HDFS            string   `help:"The run ended here, by \"pilot --hdfs URL\": status is read from there." name:"hdfs" placeholder:"URL"`
+	HBase           string   `help:"The run ended in the HBase of these ZooKeeper servers, by \"pilot --hbase\": its rows stand for the consumer's files." name:"hbase" placeholder:"HOST:PORT,…"`
+	HBaseTable      string   `help:"The table in it." name:"hbase-table" placeholder:"NAME"`
 	Flow            []string `help:"Compare these flows only: status, topic, files." enum:"status,topic,files" default:"status,topic,files"`
 	AllowDuplicates bool     `help:"Count duplicates without failing: after a crash, delivery is at least once."`
 	Topology        int      `help:"The directory is that of a run of \"pilot --topology N\"; its flows are compared." placeholder:"N"`
@@ -35,14 +38,17 @@ type ledgerCmd struct {
 // Help is the command's long help.
 func (ledgerCmd) Help() string {
 	return `Compares by content what the simulator's manifest says was written with what
-arrived: status records in the agent's log, driving records in the topic and in
-the consumer's files. Exit code 1 if an event is missing, doubled or altered.`
+arrived: status records in the agent's log or in HDFS, driving records in the topic
+and in the consumer's files or HBase. Exit code 1 if an event is missing, doubled or altered.`
 }
 
 // Run prints the ledger.
 func (c *ledgerCmd) Run(env *Env) error {
 	if c.Topology == 0 && c.Form != "" {
 		return usageError(errors.New("--form is of --topology 3"))
+	}
+	if c.Topology != 0 && (c.HDFS != "" || c.HBase != "" || c.HBaseTable != "") {
+		return usageError(errors.New("--hdfs and --hbase go with the handbook's pipeline, not with --topology"))
 	}
 	if c.Topology != 0 {
 		t := ledger.Topology{Number: c.Topology, Form: c.Form, Dir: c.Dir}
@@ -53,16 +59,26 @@ func (c *ledgerCmd) Run(env *Env) error {
 		return c.settle(env, res, err)
 	}
 	l := ledger.LayoutOf(c.Dir)
+	h := ledger.Hadoop{HDFS: c.HDFS, HBase: c.HBase, Table: c.HBaseTable}
+	if err := h.Validate(); err != nil {
+		return usageError(err)
+	}
 	o := ledger.Options{Manifest: or(c.Manifest, l.Manifest), AllowDuplicates: c.AllowDuplicates, Bootstrap: c.Bootstrap}
 	for _, f := range c.Flow {
 		switch f {
 		case "status":
+			if o.Hadoop.HDFS = h.HDFS; h.HDFS != "" && len(c.LoggerLog) == 0 {
+				break
+			}
 			if o.LoggerLogs = c.LoggerLog; len(o.LoggerLogs) == 0 {
 				o.LoggerLogs = []string{l.AgentLog}
 			}
 		case "topic":
 			o.Topic = or(c.Topic, l.Topic)
 		case "files":
+			if o.Hadoop.HBase, o.Hadoop.Table = h.HBase, h.Table; h.HBase != "" && c.Files == "" {
+				break
+			}
 			o.Files = or(c.Files, l.Files)
 		}
 	}

@@ -22,6 +22,9 @@ type pilotCmd struct {
 	RecordBytes int           `help:"Pad a driving record to this many bytes (up to 4096)." placeholder:"N"`
 	RotateBytes int64         `help:"Rename the driving log before it grows beyond this many bytes." placeholder:"N"`
 	BurstEvery  time.Duration `help:"Simulated time between bursts of all drivers at once (0 for none)." default:"60s"`
+	HDFS        string        `help:"The status flow ends here, by the handbook's hdfs sink: hdfs://HOST:PORT or file:///DIR, below which /pilot-pjt/collect/car-batch-log is to be empty. What is written stays there." name:"hdfs" placeholder:"URL"`
+	HBase       string        `help:"The driving records end as rows in the HBase of these ZooKeeper servers." name:"hbase" placeholder:"HOST:PORT,…"`
+	HBaseTable  string        `help:"Their table, which must be there and empty, with the family cf1. Default: DriverCarInfo." name:"hbase-table" placeholder:"NAME"`
 	Topology    *int          `help:"Run the cars' data through one of the four topologies of examples/ instead: 1 simple, 2 multiplexing, 3 fan-out, 4 aggregation." placeholder:"N"`
 	Form        string        `help:"How agent 1 of topology 3 shares its events out: load-balance, replication or failover (default)." placeholder:"FORM"`
 	Kill        bool          `help:"Where another agent stands in for one (topology 3 by failover, topology 4), kill -9 that one in the middle and start it again." default:"true" negatable:""`
@@ -38,6 +41,8 @@ that consumes the topic into files. On the end or Ctrl-C it drains, and a ledger
 compares what was written with what arrived. Exit code 1 if it does not balance.
 docs/pilot.md explains the page and the ledger.
 
+  sluice pilot --hdfs hdfs://nn:8020 --hbase zk:2181   ends as the handbook does
+  sluice pilot --hdfs file:///tmp/collect              its partitions, without Hadoop
   sluice pilot --topology 3                      agent 3 takes over from agent 2
   sluice pilot --topology 3 --form replication   both get everything
   sluice pilot --topology 4 --for 60s            four agents, an aggregator and its double`
@@ -63,7 +68,8 @@ func (c *pilotCmd) Run(env *Env) error {
 	o := pilot.Options{
 		Exe: exe, For: c.For, Speed: c.Speed, Dir: c.Dir, Keep: c.Keep, Days: c.Days, Cars: c.Cars, Seed: c.Seed, Garbage: c.Garbage,
 		RecordBytes: c.RecordBytes, RotateBytes: c.RotateBytes, BurstEvery: int(c.BurstEvery / time.Second), Listen: c.Listen, Broker: *c.Broker,
-		MaxData: limit, Topology: topology, Form: c.Form, Kill: c.Kill, Stdout: env.Stdout, TTY: isTerminal(env.Stdout),
+		MaxData: limit, Hadoop: ledger.Hadoop{HDFS: c.HDFS, HBase: c.HBase, Table: c.HBaseTable},
+		Topology: topology, Form: c.Form, Kill: c.Kill, Stdout: env.Stdout, TTY: isTerminal(env.Stdout),
 	}
 	if err := o.Validate(); err != nil {
 		return usageError(err)
@@ -86,6 +92,8 @@ func (c *pilotCmd) topology() (number int, err error) {
 	switch {
 	case number != 0 && c.Broker != nil:
 		return 0, errors.New("--broker goes with the pipeline that has one, not with --topology")
+	case number != 0 && (c.HDFS != "" || c.HBase != "" || c.HBaseTable != ""):
+		return 0, errors.New("--hdfs and --hbase go with the handbook's pipeline, not with --topology")
 	case number == 0 && c.Form != "":
 		return 0, errors.New("--form goes with --topology 3")
 	case number == 3 && c.Form == "":

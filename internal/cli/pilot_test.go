@@ -16,6 +16,11 @@ func TestPilotRefusesFlagsWithoutEffect(t *testing.T) {
 		"--form failover":                           "--form goes with --topology 3",
 		"--topology 1 --broker 127.0.0.1:1":         "--broker",
 		"--no-kill":                                 "--no-kill",
+		"--topology 1 --hdfs file:///tmp":           "--hdfs and --hbase go with the handbook's pipeline",
+		"--hdfs /tmp/x":                             "give hdfs://HOST:PORT",
+		"--hbase ,":                                 "names no server",
+		"--hbase-table t":                           "needs an HBase",
+		"--hbase a:1 --record-bytes 100":            "record-bytes",
 		"--topology 3 --form replication --no-kill": "--no-kill",
 		"--topology 4 --cars 3":                     "four simulators",
 	} {
@@ -31,6 +36,9 @@ func TestLedgerRefusesUnknownTopologies(t *testing.T) {
 		"--topology 7":    "there is no topology 7",
 		"--topology 3":    "no form",
 		"--form failover": "--form is of --topology 3",
+
+		"--topology 1 --hbase a:1": "--hdfs and --hbase go with the handbook's pipeline",
+		"--hdfs /tmp/x":            "give hdfs://HOST:PORT",
 	} {
 		code, _, stderr := runWith(t, append([]string{"sluice", "ledger", "--dir", t.TempDir()}, strings.Fields(args)...)...)
 		if code != ExitUsage || !strings.Contains(stderr, want) {

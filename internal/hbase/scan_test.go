@@ -32,6 +32,7 @@ func scanned(ctx context.Context, cl *Client, s Scan, also func(n int)) (found [
 // A scan sees every row once and in order, whatever happens to the table meanwhile.
 func TestScan(t *testing.T) {
 	c := hbasetest.New(t, 2)
+	c.ScanRows = 3
 	c.CreateTable("t", []string{"f", "g"}, "2", "4")
 	cl := connect(t, c)
 	b := new(Batch)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 )
@@ -75,4 +76,26 @@ func (s Site) Get(name string) string {
 		v = v[:from] + other + v[from+n+1:]
 	}
 	return v
+}
+
+// Servers reads a list of servers, HOST or HOST:PORT with commas between.
+func Servers(s, port string) ([]string, error) {
+	var list []string
+	for h := range strings.SplitSeq(s, ",") {
+		if h = strings.TrimSpace(h); h == "" {
+			continue
+		}
+		if strings.Contains(h, "/") {
+			return nil, fmt.Errorf("%q: a server is HOST:PORT; HBase's node goes into znodeParent", h)
+		}
+		host, p, err := net.SplitHostPort(h)
+		if err != nil { // without a port
+			host, p = strings.Trim(h, "[]"), port
+		}
+		if _, err := net.LookupPort("tcp", p); err != nil || host == "" {
+			return nil, fmt.Errorf("%q is not HOST:PORT", h)
+		}
+		list = append(list, net.JoinHostPort(host, p))
+	}
+	return list, nil
 }

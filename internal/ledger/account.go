@@ -174,7 +174,7 @@ func (a *account) arrive(stream int, line []byte, where func() string) {
 	a.flow.Arrived++
 	h := sim.HashLine(line)
 	next := a.next[stream]
-	if int(next) < len(a.e.records) {
+	if int(next) < len(a.e.records) && !a.flow.Unordered {
 		ahead := a.e.records[next:min(int(next)+lookAhead, len(a.e.records))]
 		for i, want := range ahead {
 			if want == h && !a.was(next+uint32(i)) {
@@ -188,7 +188,7 @@ func (a *account) arrive(stream int, line []byte, where func() string) {
 		if a.was(i) {
 			continue
 		}
-		if i < next {
+		if i < next && !a.flow.Unordered {
 			a.flow.InOrder = false
 			a.note(faultOrder, "out of order", where, "record %d after record %d: %s", a.e.at(int(i)), a.e.at(int(next-1)), quote(line))
 		}

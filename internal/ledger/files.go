@@ -25,6 +25,10 @@ type rolled struct {
 	millis, nr int64
 }
 
+func byTime(a, b rolled) int {
+	return cmp.Or(cmp.Compare(a.millis, b.millis), cmp.Compare(a.nr, b.nr))
+}
+
 // rolledFiles lists the sink's files in written order.
 func rolledFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
@@ -42,9 +46,7 @@ func rolledFiles(dir string) ([]string, error) {
 		r.nr, _ = strconv.ParseInt(m[2], 10, 64)
 		files = append(files, r)
 	}
-	slices.SortFunc(files, func(a, b rolled) int {
-		return cmp.Or(cmp.Compare(a.millis, b.millis), cmp.Compare(a.nr, b.nr))
-	})
+	slices.SortFunc(files, byTime)
 	paths := make([]string, len(files))
 	for i, f := range files {
 		paths[i] = f.path
@@ -67,19 +69,21 @@ func readRolled(dir string, stream int, other *account, sort sorter) error {
 		return err
 	}
 	for _, path := range paths {
-		if err := readLines(path, stream, other, sort); err != nil {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("open rolled file: %w", err)
+		}
+		err = readLines(f, path, stream, other, sort)
+		f.Close() // it was only read
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func readLines(path string, stream int, other *account, sort sorter) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open rolled file: %w", err)
-	}
-	defer f.Close()
+// readLines counts the lines of one file, which is at path.
+func readLines(f io.Reader, path string, stream int, other *account, sort sorter) error {
 	n := 0
 	where := func() string { return fmt.Sprintf("%s:%d", path, n) }
 	// Twice the longest record: what is longer cannot be one.
@@ -108,7 +112,7 @@ func readLines(path string, stream int, other *account, sort sorter) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("read rolled file: %w", err)
+			return fmt.Errorf("read %s: %w", path, err)
 		}
 	}
 }

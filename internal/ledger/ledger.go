@@ -19,6 +19,8 @@ const (
 	StatusFlow = "status → logger"
 	TopicFlow  = "driver → topic"
 	FilesFlow  = "driver → files"
+	HDFSFlow   = "status → HDFS"
+	HBaseFlow  = "driver → HBase"
 )
 
 // Layout is where a pilot run keeps its things below its directory.
@@ -62,6 +64,8 @@ type Flow struct {
 	Duplicated int64 `json:"duplicated"`
 	Altered    int64 `json:"altered"` // equal to no line that was written
 	InOrder    bool  `json:"in_order"`
+	// Unordered is an end that keeps no order: the rows of a table.
+	Unordered bool `json:"unordered,omitempty"`
 	// Unconfirmed are records that a killed simulator announced and may not
 	// have written; they are expected only if they arrived.
 	Unconfirmed int64 `json:"unconfirmed,omitempty"`
@@ -92,6 +96,7 @@ type Options struct {
 	Bootstrap       string   // HOST:PORT of the broker
 	Topic           string
 	Files           string // directory of the file_roll sink
+	Hadoop          Hadoop
 	AllowDuplicates bool
 }
 
@@ -101,21 +106,30 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(o.LoggerLogs) == 0 && o.Topic == "" && o.Files == "" {
-		return nil, errors.New("no flow to compare: give an agent log, a topic or a directory of files")
+	if len(o.LoggerLogs) == 0 && o.Topic == "" && o.Files == "" && o.Hadoop == (Hadoop{}) {
+		return nil, errors.New("no flow to compare: give an agent log, a topic, a directory of files, an HDFS or an HBase")
 	}
 	res := &Result{AllowDuplicates: o.AllowDuplicates, Balanced: true}
-	if len(o.LoggerLogs) > 0 {
+	if len(o.LoggerLogs) > 0 || o.Hadoop.HDFS != "" {
 		e, err := loadExpected(o.Manifest, m, sim.StatusKind)
 		if err != nil {
 			return nil, err
 		}
-		a := newAccount(StatusFlow, e)
-		if err := res.add(a, readLoggerLog(a, o.LoggerLogs)); err != nil {
-			return nil, err
+		if len(o.LoggerLogs) > 0 {
+			a := newAccount(StatusFlow, e)
+			if err := res.add(a, readLoggerLog(a, o.LoggerLogs)); err != nil {
+				return nil, err
+			}
+		}
+		if o.Hadoop.HDFS != "" {
+			a := newAccount(HDFSFlow, e)
+			a.crashed = o.AllowDuplicates
+			if err := res.add(a, o.Hadoop.readHDFS(ctx, a)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if o.Topic == "" && o.Files == "" {
+	if o.Topic == "" && o.Files == "" && o.Hadoop.HBase == "" {
 		return res, nil
 	}
 	e, err := loadExpected(o.Manifest, m, sim.DriverKind)
@@ -132,6 +146,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		a := newAccount(FilesFlow, e)
 		a.crashed = o.AllowDuplicates
 		if err := res.add(a, readRolled(o.Files, 0, a, a.all)); err != nil {
+			return nil, err
+		}
+	}
+	if o.Hadoop.HBase != "" {
+		a := newAccount(HBaseFlow, e)
+		if err := res.add(a, o.Hadoop.readHBase(ctx, a)); err != nil {
 			return nil, err
 		}
 	}
@@ -166,6 +186,8 @@ func (r *Result) Print(w io.Writer) error {
 		order := "yes"
 		if !f.InOrder {
 			order = "NO"
+		} else if f.Unordered {
+			order = "-"
 		}
 		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", left(f.Name), f.Written, f.Garbage-f.GarbageArrived, f.Expected, f.Arrived, f.Missing, f.Duplicated, f.Altered+f.GarbageArrived, order)
 	}

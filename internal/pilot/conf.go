@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/sluice-data/sluice/examples"
 	"github.com/sluice-data/sluice/internal/ledger"
 	"github.com/sluice-data/sluice/internal/sim"
 )
@@ -114,24 +116,49 @@ SmartCar_Consumer.sources.DriverCarInfo_TopicSource.channels = DriverCarInfo_Fil
 SmartCar_Consumer.sinks.DriverCarInfo_FileSink.channel = DriverCarInfo_FileChannel
 `
 
-// confFiles are the paths of a run's agent files.
-type confFiles struct{ agent, audit, consumer string }
+// confFiles are the paths of a run's agent files, in the order in which they are read.
+type confFiles struct{ agent, consumer []string }
 
-func confPaths(l ledger.Layout) confFiles {
-	return confFiles{filepath.Join(l.Conf, "flume.conf"), filepath.Join(l.Conf, "audit.conf"), filepath.Join(l.Conf, "consumer.conf")}
+func confPaths(l ledger.Layout, h ledger.Hadoop) confFiles {
+	in := func(names ...string) (paths []string) {
+		for _, n := range names {
+			paths = append(paths, filepath.Join(l.Conf, n))
+		}
+		return paths
+	}
+	c := confFiles{in("flume.conf", "audit.conf"), in("consumer.conf")}
+	if h.HDFS != "" {
+		c.agent = in("flume.conf", "here.conf")
+	}
+	if h.HBase != "" {
+		c.consumer = in("hbase.conf")
+	}
+	return c
 }
 
+// hadoopExample has the agent files of a run that ends in Hadoop. They are used as they are, and told what they ask for.
+const hadoopExample = "pilot-hadoop"
+
 // writeConf writes the agent files of a run.
-func writeConf(l ledger.Layout, broker string) error {
+func writeConf(l ledger.Layout, h ledger.Hadoop, broker string) error {
 	driverLog := filepath.Join(l.Working, sim.DriverDir, sim.DriverLogName)
 	// The exec source splits its command at blanks and knows no quotes.
 	if strings.ContainsAny(driverLog, " \t\n\\") {
 		return fmt.Errorf("the directory %q holds a blank or a backslash, which the command of an exec source cannot: give another --dir", l.Working)
 	}
 	r := strings.NewReplacer("@SPOOL@", l.Spool, "@DRIVERLOG@", driverLog, "@BROKER@", broker, "@FILES@", l.Files)
-	c := confPaths(l)
-	for path, text := range map[string]string{c.agent: agentFile, c.audit: auditFile, c.consumer: consumerFile} {
-		if err := os.WriteFile(path, []byte(r.Replace(text)), 0o644); err != nil {
+	own := map[string]string{"flume.conf": agentFile, "audit.conf": auditFile, "consumer.conf": consumerFile}
+	c := confPaths(l, h)
+	for _, path := range slices.Concat(c.agent, c.consumer) {
+		name := filepath.Base(path)
+		text := []byte(r.Replace(own[name]))
+		if name == "hbase.conf" || h.HDFS != "" && slices.Contains(c.agent, path) {
+			var err error
+			if text, err = examples.Files.ReadFile(hadoopExample + "/" + name); err != nil {
+				return fmt.Errorf("read the example's agent file: %w", err)
+			}
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
 			return fmt.Errorf("write agent file: %w", err)
 		}
 	}

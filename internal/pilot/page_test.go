@@ -232,6 +232,32 @@ func TestPageInBrowser(t *testing.T) {
 		t.Errorf("verdict %q, note %q", verdict, note)
 	}
 	screenshot(t, ctx, shots, "ledger")
+
+	// A run that ends in Hadoop names other parts.
+	run := &smartCar{pilot: &pilot{Options: Options{Hadoop: ledger.Hadoop{HDFS: "hdfs://server01.hadoop.com:8020/a-rather-long-directory-of-this-run", HBase: "server02.hadoop.com:2181"}}}}
+	e := run.ends()
+	s.Ends = &e
+	s.Ledger = &ledger.Result{Balanced: true, Flows: []ledger.Flow{{Name: ledger.HBaseFlow, Written: 9, Expected: 9, Arrived: 9, InOrder: true, Unordered: true}}}
+	if err := p.publish(s); err != nil {
+		t.Fatal(err)
+	}
+	for name, width := range map[string]int64{"hadoop-wide": 1280, "hadoop-narrow": 400} {
+		if err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate(p.url)); err != nil {
+			t.Fatal(err)
+		}
+		awaitScript(t, ctx, `document.getElementById("v-logger").textContent !== "–"`)
+		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("main").textContent + "in order: " + document.querySelector("#ledger-table td:last-child").textContent + (document.documentElement.scrollWidth > document.documentElement.clientWidth ? "TOO WIDE" : "")`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for want, there := range map[string]bool{"HDFS sink": true, "HBase sink": true, "file channel": true, "status records not in HDFS yet": true, "status ends inhdfs://server01": true,
+			"driving records end inDriverCarInfo": true, "in order: –": true, "file_roll": false, "logger": false, "TOO WIDE": false} {
+			if got := strings.Contains(text, want); got != there {
+				t.Errorf("%s: that the page has %q is %v", name, want, got)
+			}
+		}
+		screenshot(t, ctx, shots, name)
+	}
 	for _, f := range faults() {
 		t.Errorf("the page's script: %s", f)
 	}

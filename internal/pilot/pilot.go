@@ -1,6 +1,6 @@
 // Package pilot runs the smart-car collection pipeline as processes of one
 // executable: simulator, the handbook's agent with its two flows, broker and a
-// consumer agent; or the simulator's data through one of the four topologies of
+// consumer agent, with ends on this machine or in Hadoop; or the simulator's data through one of the four topologies of
 // examples. It shows them on a live page, keeps them up, drains them at the end
 // and has the ledger compare what arrived with what was written.
 package pilot
@@ -52,6 +52,9 @@ type Options struct {
 	// MaxData ends the run in order when its directory has grown to this many
 	// bytes.
 	MaxData int64
+	// Hadoop is where the flows end in place of the agent's log and the
+	// consumer's files.
+	Hadoop ledger.Hadoop
 	// Topology is that of examples to run, 1 to 4, in place of the handbook's
 	// pipeline; 0 for that. Form is the form of topology 3.
 	Topology int
@@ -79,6 +82,12 @@ func (o *Options) Validate() error {
 		if err := o.validateTopology(); err != nil {
 			return err
 		}
+	}
+	if err := o.Hadoop.Validate(); err != nil {
+		return err
+	}
+	if o.Hadoop.HBase != "" && o.RecordBytes > 0 {
+		return errors.New("record-bytes makes a ninth field, for which the handbook's table has no column: leave it out, or hbase")
 	}
 	return o.simConfig().Validate()
 }
@@ -149,7 +158,7 @@ type pilot struct {
 // Run runs a pilot to its end and returns nil when the ledger balances.
 func Run(ctx context.Context, o Options) (err error) {
 	p := &pilot{Options: o, phase: phaseStarting, began: time.Now(), con: newConsole(o.Stdout, o.TTY), temporary: o.Dir == ""}
-	if err := p.prepare(); err != nil {
+	if err := p.prepare(ctx); err != nil {
 		if p.page != nil {
 			err = errors.Join(err, p.page.close())
 		}
@@ -199,9 +208,15 @@ func removeAll(dir string) error {
 }
 
 // prepare makes the directories, takes the ports and opens the page.
-func (p *pilot) prepare() error {
+func (p *pilot) prepare(ctx context.Context) error {
 	if err := p.Validate(); err != nil {
 		return err
+	}
+	if h := p.Hadoop; h.HDFS != "" || h.HBase != "" {
+		p.con.say("Ends:   %s", h)
+		if err := h.Check(ctx); err != nil {
+			return err
+		}
 	}
 	var err error
 	if p.Dir == "" {

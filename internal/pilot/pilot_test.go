@@ -3,6 +3,7 @@ package pilot
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/sluice-data/sluice/examples"
 	"github.com/sluice-data/sluice/internal/ledger"
 	"github.com/sluice-data/sluice/internal/sim"
 )
@@ -93,22 +95,32 @@ func TestBusyPortIsReplaced(t *testing.T) {
 	}
 }
 
-// The agent file is the handbook's: where its fourth stage is at hand, the
-// properties are compared with it.
+// The agent files are the handbook's: where its fourth and fifth stage are at
+// hand, the properties are compared with them.
 func TestAgentFileIsTheHandbooks(t *testing.T) {
 	shared := os.Getenv("SLUICE_SHARED")
 	if shared == "" {
 		shared = "../../../shared"
 	}
-	found, err := filepath.Glob(filepath.Join(shared, "flume-conf", "004-*"))
-	if err != nil || len(found) != 1 {
-		t.Skip("NOT CHECKED: that the pilot's agent file equals the handbook's fourth stage, which is not at hand")
+	handbook := func(stage string) map[string]string {
+		found, err := filepath.Glob(filepath.Join(shared, "flume-conf", stage+"-*"))
+		if err != nil || len(found) != 1 {
+			t.Skip("NOT CHECKED: that the pilot's agent files equal the handbook's fourth and fifth stage, which are not at hand")
+		}
+		text, err := os.ReadFile(found[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return properties(string(text))
 	}
-	handbook, err := os.ReadFile(found[0])
+	fifth, err := examples.Files.ReadFile(hadoopExample + "/flume.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, got := properties(string(handbook)), properties(agentFile)
+	if want, got := handbook("005"), properties(string(fifth)); !maps.Equal(got, want) {
+		t.Errorf("the example has\n%v\nand the handbook\n%v", got, want)
+	}
+	want, got := handbook("004"), properties(agentFile)
 	for k, v := range want {
 		ours, ok := got[k]
 		if v := v[strings.LastIndexByte(v, '/')+1:]; strings.Contains(ours, "@") && ok {
@@ -145,14 +157,14 @@ func TestWriteConf(t *testing.T) {
 	if err := os.MkdirAll(l.Conf, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeConf(l, "127.0.0.1:9999"); err != nil {
+	if err := writeConf(l, ledger.Hadoop{}, "127.0.0.1:9999"); err != nil {
 		t.Fatal(err)
 	}
-	c := confPaths(l)
+	c := confPaths(l, ledger.Hadoop{})
 	for path, wants := range map[string][]string{
-		c.agent:    {"spoolDir = " + l.Spool, "tail -F " + filepath.Join(l.Working, "driver-realtime-log/SmartCarDriverInfo.log"), "brokerList = 127.0.0.1:9999", `regex = ^\\d{14}`},
-		c.audit:    {"maxBytesToLog = 4096"},
-		c.consumer: {"sink.directory = " + l.Files, "bootstrap.servers = 127.0.0.1:9999"},
+		c.agent[0]:    {"spoolDir = " + l.Spool, "tail -F " + filepath.Join(l.Working, "driver-realtime-log/SmartCarDriverInfo.log"), "brokerList = 127.0.0.1:9999", `regex = ^\\d{14}`},
+		c.agent[1]:    {"maxBytesToLog = 4096"},
+		c.consumer[0]: {"sink.directory = " + l.Files, "bootstrap.servers = 127.0.0.1:9999"},
 	} {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -167,8 +179,24 @@ func TestWriteConf(t *testing.T) {
 			t.Errorf("%s: a place was not filled in", path)
 		}
 	}
+	for _, h := range []ledger.Hadoop{{HDFS: "file:///x"}, {HBase: "z"}, {HDFS: "file:///x", HBase: "z"}} {
+		if err := writeConf(l, h, "127.0.0.1:9999"); err != nil {
+			t.Fatal(err)
+		}
+		c := confPaths(l, h)
+		for path, example := range map[string]bool{c.agent[0]: h.HDFS != "", c.agent[1]: h.HDFS != "", c.consumer[0]: h.HBase != ""} {
+			got, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := examples.Files.ReadFile(hadoopExample + "/" + filepath.Base(path))
+			if same := err == nil && bytes.Equal(got, want); same != example {
+				t.Errorf("%+v: that %s is the example's is %v", h, path, same)
+			}
+		}
+	}
 	l = ledger.LayoutOf("/tmp/a blank")
-	if err := writeConf(l, "x:1"); err == nil {
+	if err := writeConf(l, ledger.Hadoop{}, "x:1"); err == nil {
 		t.Error("a directory with a blank was taken; the exec source would split it")
 	}
 }
@@ -246,6 +274,8 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.Garbage = 7 }, "garbage"},
 		{func(o *Options) { o.BurstEvery = 3 }, "burst"},
 		{func(o *Options) { o.RecordBytes = 5000 }, "record bytes"},
+		{func(o *Options) { o.Hadoop.HDFS = "nowhere" }, "hdfs is"},
+		{func(o *Options) { o.Hadoop.HBase, o.RecordBytes = "z", 100 }, "ninth field"},
 	} {
 		o := good
 		c.change(&o)

@@ -1,6 +1,7 @@
 package pilot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,13 +61,49 @@ func (p *smartCar) plan() {
 		// MaxData bounds the run as a whole.
 		return []string{"broker", "--listen", p.brokerListen(n), "--data", p.layout.Broker, "--max-disk", "none"}
 	}
-	conf := confPaths(p.layout)
-	p.agentProc = p.newAgent(agentName, p.layout.Logs, nil, conf.agent, conf.audit)
+	conf := confPaths(p.layout, p.Hadoop)
+	p.agentProc = p.newAgent(agentName, p.layout.Logs, p.properties, conf.agent...)
 	p.agentProc.out = p.layout.AgentLog
 	p.agentProc.log = filepath.Join(p.layout.Logs, agentName+"-messages.log")
-	p.consumerProc = p.newAgent(consumerName, p.layout.Logs, nil, conf.consumer)
+	p.consumerProc = p.newAgent(consumerName, p.layout.Logs, p.properties, conf.consumer...)
 
 	p.simProc = p.newSimulator("simulator", p.layout.Logs, p.layout.Working, p.layout.Spool, p.simConfig(), "--hold")
+}
+
+// properties are what the files of examples are told with -D.
+func (p *smartCar) properties() []string {
+	h := p.Hadoop
+	if h == (ledger.Hadoop{}) {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	opts := []string{"-Ddir=" + p.Dir, "-Dbroker=" + p.broker}
+	if h.HDFS != "" {
+		opts = append(opts, "-Dhdfs="+strings.TrimRight(h.HDFS, "/"))
+	}
+	if h.HBase != "" {
+		opts = append(opts, "-Dhbase="+h.HBase)
+		if h.Table != "" {
+			opts = append(opts, "-Dtable="+h.Table)
+		}
+	}
+	return opts
+}
+
+// ends are the last parts of the two flows.
+func (p *smartCar) ends() Ends {
+	e := Ends{
+		Status: End{Interceptors: "regex_filter", Channel: "memory channel", Sink: "logger", Arrived: "logged"},
+		Driver: End{Interceptors: "regex_filter", Channel: "memory channel", Sink: "file_roll", Arrived: "in files"},
+	}
+	if p.Hadoop.HDFS != "" {
+		e.Status.Interceptors, e.Status.Sink, e.Status.Arrived, e.Status.Place = "4 interceptors", "HDFS sink", "in HDFS", p.Hadoop.HDFS
+	}
+	if p.Hadoop.HBase != "" {
+		e.Driver.Channel, e.Driver.Sink, e.Driver.Arrived, e.Driver.Place = "file channel", "HBase sink", "in HBase", cmp.Or(p.Hadoop.Table, ledger.DefaultTable)
+	}
+	return e
 }
 
 // brokerListen is where the broker's n-th start listens: first where it was
@@ -185,7 +222,7 @@ func (p *smartCar) startBroker(ctx context.Context) error {
 		p.tell("Port %s for the broker is busy; taking %s instead.", want, p.broker)
 	}
 	p.con.say("Broker: %s, topic %s", p.broker, p.layout.Topic)
-	if err := writeConf(p.layout, p.broker); err != nil {
+	if err := writeConf(p.layout, p.Hadoop, p.broker); err != nil {
 		return err
 	}
 	if err := p.col.setBroker(p.broker); err != nil {
@@ -215,18 +252,27 @@ func (p *smartCar) collect(ctx context.Context) State {
 			c.serving()
 		}
 	}
+	e := p.ends()
+	s.Ends = &e
 	s.Series = []Series{
 		{"status → log", "status", s.Status.OutRate},
 		{"drivers → topic", "driver", s.Topic.Rate},
 		{"topic → files", "consumer", s.Consumer.OutRate},
 	}
+	if p.Hadoop.HDFS != "" {
+		s.Series[0].Name = "status → HDFS"
+	}
+	if p.Hadoop.HBase != "" {
+		s.Series[2].Name = "topic → HBase"
+	}
 	return s
 }
 
 func (p *smartCar) progress(s State) string {
-	return fmt.Sprintf("status %s of %s logged  driver %s written, %s in the topic, %s in files  dropped %s  lag %s",
-		group(s.Status.Delivered), group(s.Sim.Status.Records), group(s.Sim.Driver.Records), group(s.Topic.End),
-		group(s.Consumer.Delivered), group(s.Status.Dropped+s.Driver.Dropped), group(s.Topic.Lag))
+	e := p.ends()
+	return fmt.Sprintf("status %s of %s %s  driver %s written, %s in the topic, %s %s  dropped %s  lag %s",
+		group(s.Status.Delivered), group(s.Sim.Status.Records), e.Status.Arrived, group(s.Sim.Driver.Records), group(s.Topic.End),
+		group(s.Consumer.Delivered), e.Driver.Arrived, group(s.Status.Dropped+s.Driver.Dropped), group(s.Topic.Lag))
 }
 
 // account drains, stops the agents and has the ledger drawn up.
@@ -249,7 +295,14 @@ func (p *smartCar) account(ctx context.Context) error {
 		p.tell("%v", errConsumer)
 	}
 	p.setPhase(phaseChecking, "comparing what arrived with what was written")
-	if err := p.ledger(ctx, p.restarted() > 0, "--bootstrap", p.broker); err != nil {
+	flags := []string{"--bootstrap", p.broker}
+	if h := p.Hadoop; h.HDFS != "" {
+		flags = append(flags, "--hdfs", h.HDFS)
+	}
+	if h := p.Hadoop; h.HBase != "" {
+		flags = append(flags, "--hbase", h.HBase, "--hbase-table", cmp.Or(h.Table, ledger.DefaultTable))
+	}
+	if err := p.ledger(ctx, p.restarted() > 0, flags...); err != nil {
 		return err
 	}
 	return errors.Join(errAgent, errConsumer)

@@ -59,6 +59,7 @@ type State struct {
 		Known bool `json:"known"`
 	} `json:"topic"`
 	Consumer FlowState `json:"consumer"` // topic → files
+	Ends     *Ends     `json:"ends,omitempty"`
 
 	// Of a topology: its name, the drawing with its numbers, and what is under
 	// way.
@@ -91,6 +92,22 @@ type FlowState struct {
 	Capacity    int64   `json:"capacity"`
 	Delivered   int64   `json:"delivered"` // taken from the channel and committed
 	OutRate     float64 `json:"out_rate"`
+}
+
+// Ends say what is at the ends of the handbook's flows.
+type Ends struct {
+	Status End `json:"status"`
+	Driver End `json:"driver"`
+}
+
+// End is a flow's last agent, as far as runs differ in it. Arrived says in
+// words where its events are then, Place names what is not in the run's directory.
+type End struct {
+	Interceptors string `json:"interceptors"`
+	Channel      string `json:"channel"`
+	Sink         string `json:"sink"`
+	Arrived      string `json:"arrived"`
+	Place        string `json:"place,omitempty"`
 }
 
 // Series is a curve of the rate chart. Its kind is its colour: status, driver

@@ -25,6 +25,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-data/sluice/internal/hbase/hbasetest"
 )
 
 // run is a pilot under test.
@@ -457,6 +459,54 @@ func TestPilotSurvivesTheBrokersDeath(t *testing.T) {
 	}
 	if out := r.output(); strings.Count(out, "broker died (signal: killed)") != 2 {
 		t.Error("the console does not name the deaths")
+	}
+}
+
+// The handbook's finish: status in partitions of a file system, driving records in HBase, which is a double here; the agent
+// that writes to it is killed in the middle.
+func TestPilotEndsInHadoop(t *testing.T) {
+	t.Parallel()
+	cluster := hbasetest.New(t, 2)
+	cluster.CreateTable("DriverCarInfo", []string{"cf1"}, "4", "8")
+	hdfs := t.TempDir()
+	ends := []string{"--hdfs", "file://" + hdfs + "/", "--hbase", cluster.ZooKeeper()}
+	r := startPilot(t, append([]string{"--for", "5s", "--garbage", "0.05"}, ends...)...)
+	var pid int
+	r.await(t, "rows", func() bool {
+		s := r.state()
+		pid = s.pid("SmartCar_Consumer")
+		return s.Consumer.Delivered > 3000 && pid != 0
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if code := r.wait(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	res := r.balanced(t, true)
+	if s, d := res.Flows[0], res.Flows[2]; s.Name != "status → HDFS" || s.Arrived != 10_000 || s.Duplicated != 0 || d.Name != "driver → HBase" || d.Arrived != 15_000 {
+		t.Errorf("%+v", res.Flows)
+	}
+	if n := len(cluster.Rows("DriverCarInfo")); n != 15_000 {
+		t.Errorf("%d rows, want 15,000", n)
+	}
+
+	// A line that is changed in its partition does not escape the ledger.
+	partitions, err := filepath.Glob(filepath.Join(hdfs, "pilot-pjt/collect/car-batch-log/wrk_date=*"))
+	if err != nil || len(partitions) == 0 {
+		t.Fatalf("partitions %q, %v", partitions, err)
+	}
+	file := largest(t, partitions[0])
+	if err := os.WriteFile(file, []byte(strings.Replace(read(t, file), ",", ";", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, res := ledger(t, r.dir, append([]string{"--flow", "status"}, ends...)...); code != 1 || res.Flows[0].Missing != 1 || res.Flows[0].Altered != 1 {
+		t.Errorf("exit code %d, %+v", code, res.Flows)
+	}
+	// Another run would count what is there with its own.
+	out, err := exec.Command(sluice, append([]string{"pilot", "--for", "1s", "--listen", "127.0.0.1:0"}, ends...)...).CombinedOutput()
+	if exitCode(t, err) != 1 || !strings.Contains(string(out), "is not empty") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -27,17 +27,16 @@ type Cluster struct {
 	zk net.Listener
 	wg sync.WaitGroup
 
-	mu         sync.Mutex
-	servers    []*server
-	tables     map[string]*table
-	nonces     map[string]bool
-	nextID     int
-	noMeta     bool
-	multis     int
-	scans      int // of hbase:meta
-	tableScans int
-	zkGets     int
-	users      map[string]bool
+	mu      sync.Mutex
+	servers []*server
+	tables  map[string]*table
+	nonces  map[string]bool
+	nextID  int
+	noMeta  bool
+	multis  int
+	scans   int // of hbase:meta
+	zkGets  int
+	users   map[string]bool
 
 	// Fault is asked for each mutation, before it is done: an exception's
 	// class and message, or "". It is called with the cluster locked.
@@ -47,6 +46,8 @@ type Cluster struct {
 	// Answer may replace a Multi's answer; nil closes the connection after
 	// the mutations were done.
 	Answer func(frame []byte) []byte
+	// ScanRows is the most of one answer; 0: as many as are asked for.
+	ScanRows int
 }
 
 // Mutation is what Fault sees.
@@ -578,9 +579,8 @@ func (c *Cluster) scanTable(server int, region string, scan []field, limit int) 
 	if !r.has(from) {
 		return nil, nil, x, fmt.Errorf("a scan from %q in the region from %q", from, r.start)
 	}
-	c.tableScans++
-	if limit == 0 || limit > 3 { // in many answers
-		limit = 3
+	if c.ScanRows > 0 {
+		limit = min(limit, c.ScanRows)
 	}
 	more, found := false, 0
 	for _, row := range slices.Sorted(maps.Keys(t.rows)) {

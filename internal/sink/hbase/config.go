@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -190,7 +189,7 @@ func (c *config) client(env component.Env) (client.Config, error) {
 	case "RpcConnectionRegistry", "MasterRegistry":
 		cfg.Registry = client.RPCRegistry
 		servers := cmp.Or(own(c.bootstrap, "hbase.client.bootstrap.servers"), site.Get("hbase.masters"))
-		cfg.Bootstrap, err = hostPorts(servers, "16000")
+		cfg.Bootstrap, err = client.Servers(servers, "16000")
 		if err == nil && len(cfg.Bootstrap) == 0 {
 			err = errors.New("required with this registry, but not set (masters or region servers as HOST:PORT)")
 		}
@@ -213,7 +212,7 @@ func (c *config) client(env component.Env) (client.Config, error) {
 		quorum = "localhost"
 		env.Warn("zookeeperQuorum", "", "not set, and no hbase-site.xml says it: localhost:%s is asked, as HBase does", port)
 	}
-	if cfg.Quorum, err = hostPorts(quorum, port); err == nil && len(cfg.Quorum) == 0 {
+	if cfg.Quorum, err = client.Servers(quorum, port); err == nil && len(cfg.Quorum) == 0 {
 		err = fmt.Errorf("%q names no server", quorum)
 	}
 	if err != nil {
@@ -254,26 +253,4 @@ func (c *config) readSite(env component.Env) (client.Site, error) {
 		return site, nil
 	}
 	return nil, nil
-}
-
-// hostPorts reads a list of servers.
-func hostPorts(s, port string) ([]string, error) {
-	var list []string
-	for h := range strings.SplitSeq(s, ",") {
-		if h = strings.TrimSpace(h); h == "" {
-			continue
-		}
-		if strings.Contains(h, "/") {
-			return nil, fmt.Errorf("%q: a server is HOST:PORT; HBase's node goes into znodeParent", h)
-		}
-		host, p, err := net.SplitHostPort(h)
-		if err != nil { // without a port
-			host, p = strings.Trim(h, "[]"), port
-		}
-		if _, err := net.LookupPort("tcp", p); err != nil || host == "" {
-			return nil, fmt.Errorf("%q is not HOST:PORT", h)
-		}
-		list = append(list, net.JoinHostPort(host, p))
-	}
-	return list, nil
 }
