@@ -275,9 +275,10 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 	return err
 }
 
-// pause grows as that of Java's client does.
+// pause grows as that of Java's client does, but not as far: what waits for an
+// HBase that was away should not wait long when it is back.
 func (c *Client) pause(idle int) time.Duration {
-	steps := []time.Duration{1, 1, 2, 3, 5, 10, 20, 40, 50}
+	steps := []time.Duration{1, 1, 2, 3, 5, 10, 20}
 	d := steps[min(idle, len(steps)-1)] * c.cfg.Pause
 	return d - rand.N(d/10+1)
 }

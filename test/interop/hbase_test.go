@@ -33,8 +33,8 @@ type realHBase struct {
 func newHBase(t *testing.T) *realHBase {
 	t.Helper()
 	fetched(t, "hbase.sh")
-	h := &realHBase{dir: t.TempDir(), port: freePort(t)}
-	zk := freePort(t)
+	zk := keptPorts(t, 5)
+	h := &realHBase{dir: t.TempDir(), port: zk + 1}
 	h.zk = fmt.Sprintf("127.0.0.1:%d", zk)
 	env := []string{fmt.Sprintf("HBASE_ZK_PORT=%d", zk), fmt.Sprintf("HBASE_PORT=%d", h.port), "HBASE_HEAP=768m"}
 	if _, err := peer("hbase.sh", env, "start", h.dir); err != nil {
@@ -103,27 +103,33 @@ func (h *realHBase) signal(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// try gives a command to the Java client, and returns what it prints.
-func (h *realHBase) try(words ...string) ([]string, error) {
+// each gives a command to the Java client, and calls f for each line that it
+// prints.
+func (h *realHBase) each(f func(line string), words ...string) error {
 	if _, err := fmt.Fprintln(h.in, strings.Join(words, "\t")); err != nil {
-		return nil, err
+		return err
 	}
-	var lines []string
 	for {
 		line, err := h.out.ReadString('\n')
 		if err != nil {
-			return nil, fmt.Errorf("HBase's client ended: %w", err)
+			return fmt.Errorf("HBase's client ended: %w", err)
 		}
 		line = strings.TrimSuffix(line, "\n")
 		switch text, ok := strings.CutPrefix(line, "\t"); {
 		case ok:
-			lines = append(lines, text)
+			f(text)
 		case line == "ok":
-			return lines, nil
+			return nil
 		default:
-			return nil, fmt.Errorf("HBase's client: %s: %s", strings.Join(words, " "), line)
+			return fmt.Errorf("HBase's client: %s: %s", strings.Join(words, " "), line)
 		}
 	}
+}
+
+// try gives a command to the Java client, and returns what it prints.
+func (h *realHBase) try(words ...string) (lines []string, err error) {
+	err = h.each(func(line string) { lines = append(lines, line) }, words...)
+	return lines, err
 }
 
 func (h *realHBase) do(t *testing.T, words ...string) []string {

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -121,6 +122,29 @@ func freePort(t *testing.T) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// keptPorts returns the first of n ports in a row that are free, and stay so
+// while who listens there is stopped: they are below those that the system
+// gives to connections.
+func keptPorts(t *testing.T, n int) int {
+	t.Helper()
+	for range 100 {
+		first := 24000 + rand.IntN(1000-n)
+		free := 0
+		for ; free < n; free++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+free))
+			if err != nil {
+				break
+			}
+			l.Close()
+		}
+		if free == n {
+			return first
+		}
+	}
+	t.Fatalf("no %d free ports in a row from 24000 to 24999", n)
+	return 0
 }
 
 // realKafka is one Apache Kafka for all tests; each uses topics of its own.

@@ -87,7 +87,7 @@ func (c *config) Fields() []component.Field {
 		inSite(component.Int64("hbase.rpc.timeout", &c.rpcTimeout, 0).Min(0).In("ms"), "60000").
 			Describe("How long to wait for the answer to one request."),
 		inSite(component.Int64("hbase.client.pause", &c.pause, 0).Min(0).In("ms"), "100").
-			Describe("The pause before the first retry; later ones are up to 50 times as long."),
+			Describe("The pause before the first retry; later ones are up to 20 times as long."),
 		component.String("user", &c.user, "").AsDefault("($HADOOP_USER_NAME, else the process's user)").
 			Describe("The user that the sink says it is; HBase believes it, as Kerberos is off."),
 	}

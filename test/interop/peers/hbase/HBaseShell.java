@@ -1,7 +1,14 @@
+import java.io.BufferedOutputStream;
 import java.io.BufferedReader;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
 import java.io.InputStreamReader;
+import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.hbase.Cell;
@@ -23,22 +30,27 @@ public class HBaseShell {
     c.set("hbase.zookeeper.quorum", a[0].split(":")[0]);
     c.set("hbase.zookeeper.property.clientPort", a[0].split(":")[1]);
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    PrintStream out = new PrintStream(new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16), false, StandardCharsets.UTF_8);
     try (Connection conn = ConnectionFactory.createConnection(c); Admin admin = conn.getAdmin()) {
       for (String line; (line = in.readLine()) != null; ) {
-        StringBuilder out = new StringBuilder();
         try {
           run(conn, admin, line.split("\t"), out);
           out.append("ok\n");
         } catch (Exception e) {
-          out.append("error ").append(e.toString().replace('\n', ' ')).append('\n');
+          out.append("error ").append(e.toString().replace('\n', ' ')).append("\n");
         }
-        System.out.print(out);
-        System.out.flush();
+        out.flush();
       }
     }
   }
 
-  static void run(Connection conn, Admin admin, String[] w, StringBuilder out) throws Exception {
+  static final byte[] FAMILY = Bytes.toBytes("cf1"); // of the handbook's table
+
+  static byte[][] columns(String[] w, int from) {
+    return Arrays.stream(w, from, w.length).map(Bytes::toBytes).toArray(byte[][]::new);
+  }
+
+  static void run(Connection conn, Admin admin, String[] w, PrintStream out) throws Exception {
     TableName t = w.length > 1 ? TableName.valueOf(w[1]) : null;
     switch (w[0]) {
       case "create": // TABLE FAMILY [SPLIT...]
@@ -56,7 +68,7 @@ public class HBaseShell {
         admin.split(t, Bytes.toBytes(w[2]));
         break;
       case "regions": // TABLE: start keys
-        for (RegionInfo r : admin.getRegions(t)) out.append('\t').append(Bytes.toString(r.getStartKey())).append('\n');
+        for (RegionInfo r : admin.getRegions(t)) out.append('\t').append(Bytes.toString(r.getStartKey())).append("\n");
         break;
       case "move": // TABLE: closes every region and opens it again, where there is only one server on that one
         List<ServerName> servers = new ArrayList<>(admin.getRegionServers());
@@ -66,8 +78,8 @@ public class HBaseShell {
         try (Table table = conn.getTable(t); ResultScanner s = table.getScanner(new Scan().setCaching(1000))) {
           for (Result r : s)
             for (Cell x : r.rawCells())
-              out.append('\t').append(Bytes.toHex(CellUtil.cloneRow(x))).append(' ').append(Bytes.toHex(CellUtil.cloneFamily(x))).append(' ')
-                  .append(Bytes.toHex(CellUtil.cloneQualifier(x))).append(' ').append(Bytes.toHex(CellUtil.cloneValue(x))).append('\n');
+              out.append('\t').append(Bytes.toHex(CellUtil.cloneRow(x))).append(" ").append(Bytes.toHex(CellUtil.cloneFamily(x))).append(" ")
+                  .append(Bytes.toHex(CellUtil.cloneQualifier(x))).append(" ").append(Bytes.toHex(CellUtil.cloneValue(x))).append("\n");
         }
         break;
       case "count": // TABLE
@@ -75,7 +87,47 @@ public class HBaseShell {
         try (Table table = conn.getTable(t); ResultScanner s = table.getScanner(new Scan().setCaching(5000).setFilter(new org.apache.hadoop.hbase.filter.FirstKeyOnlyFilter()))) {
           for (Result r : s) n++;
         }
-        out.append('\t').append(n).append('\n');
+        out.append("\t").append(String.valueOf(n)).append("\n");
+        break;
+      case "keep": // TABLE FAMILY VERSIONS: how many versions of a cell there may be
+        admin.modifyColumnFamily(t, ColumnFamilyDescriptorBuilder.newBuilder(Bytes.toBytes(w[2])).setMaxVersions(Integer.parseInt(w[3])).build());
+        break;
+      case "drop": // TABLE
+        admin.disableTable(t);
+        admin.deleteTable(t);
+        break;
+      case "rows": // TABLE COLUMN...: a line for each row: its key, how often it was written, the cells in it, the columns' values
+        try (Table table = conn.getTable(t); ResultScanner s = table.getScanner(new Scan().setCaching(5000).readAllVersions())) {
+          byte[][] columns = columns(w, 2);
+          for (Result r : s) {
+            List<Cell> first = r.getColumnCells(FAMILY, columns[0]);
+            out.append("\t").append(Bytes.toString(r.getRow())).append(" ").append(String.valueOf(first.size())).append(" ")
+                .append(String.valueOf(r.getFamilyMap(FAMILY).size())).append(" ");
+            for (int i = 0; i < columns.length; i++) {
+              byte[] v = r.getValue(FAMILY, columns[i]);
+              out.append(i == 0 ? "" : ",").append(v == null ? "(none)" : Bytes.toString(v));
+            }
+            out.append("\n");
+          }
+        }
+        break;
+      case "mutate": // TABLE FILE N COLUMN...: the first N records of a log of driving records through a BufferedMutator: the time in ms
+        List<String> lines = new ArrayList<>();
+        try (BufferedReader log = Files.newBufferedReader(Path.of(w[2]))) {
+          for (String l; lines.size() < Integer.parseInt(w[3]) && (l = log.readLine()) != null; )
+            if (l.matches("\\d{14},.*")) lines.add(l);
+        }
+        byte[][] columns = columns(w, 4);
+        long begin = System.nanoTime();
+        try (BufferedMutator m = conn.getBufferedMutator(t)) {
+          for (String l : lines) {
+            String[] f = l.split(",");
+            Put p = new Put(Bytes.toBytes(new StringBuilder(f[0]).reverse().append('-').append(f[1]).toString()));
+            for (int i = 0; i < columns.length; i++) p.addColumn(FAMILY, columns[i], Bytes.toBytes(f[i]));
+            m.mutate(p);
+          }
+        }
+        out.append("\t").append(String.valueOf((System.nanoTime() - begin) / 1_000_000)).append("\n");
         break;
       default:
         throw new IllegalArgumentException("unknown command " + w[0]);
