@@ -1,0 +1,194 @@
+package hive
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// parser takes an event's body apart into the cells of a row, which it may leave nil (NULL). They are valid until body is.
+type parser interface {
+	parse(body []byte, cells []cell) error
+}
+
+// delimited is a body with fields, as Flume's DELIMITED serializer takes it.
+type delimited struct {
+	sep    []byte
+	target []int // of each field: the number of its column; -1: left out
+	cols   []column
+}
+
+func newDelimited(sep string, names []string, cols []column) (*delimited, error) {
+	d := &delimited{sep: []byte(sep), cols: cols}
+	for _, name := range names {
+		name = strings.ToLower(strings.TrimSpace(name))
+		if name == "" {
+			d.target = append(d.target, -1)
+			continue
+		}
+		i := slices.IndexFunc(cols, func(c column) bool { return c.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("the table has no column %q that is kept in its files", name)
+		}
+		if slices.Contains(d.target, i) {
+			return nil, fmt.Errorf("column %q is named twice", name)
+		}
+		d.target = append(d.target, i)
+	}
+	return d, nil
+}
+
+func (d *delimited) parse(body []byte, cells []cell) error {
+	for _, i := range d.target {
+		field, rest, more := bytes.Cut(body, d.sep)
+		if i >= 0 {
+			if t := d.cols[i].typ; t.kind < list {
+				cells[i] = field
+			} else {
+				cells[i] = nested(field, t, 2)
+			}
+		}
+		if !more {
+			break
+		}
+		body = rest
+	}
+	return nil
+}
+
+// nested takes apart a value whose parts are separated as LazySimpleSerDe does by itself: \002, \003 and so on by level.
+func nested(p []byte, t *typ, sep byte) cell {
+	if string(p) == `\N` {
+		return nil
+	}
+	if t.kind < list {
+		return p
+	}
+	cs := []cell{} // not nil, which is NULL
+	if len(p) == 0 && t.kind != structure {
+		return cs
+	}
+	for i, part := range bytes.Split(p, []byte{sep}) {
+		switch t.kind {
+		case list:
+			cs = append(cs, nested(part, t.elems[0], sep+1))
+		case mapping:
+			k, v, _ := bytes.Cut(part, []byte{sep + 1})
+			cs = append(cs, cell(k), nested(v, t.elems[1], sep+2))
+		case structure:
+			if i < len(t.elems) {
+				cs = append(cs, nested(part, t.elems[i], sep+1))
+			}
+		}
+	}
+	for t.kind == structure && len(cs) < len(t.elems) {
+		cs = append(cs, nil)
+	}
+	return cs
+}
+
+// object is a body that is a JSON object. Keys that are no column are left out.
+type object struct{ cols []column }
+
+func (o object) parse(body []byte, cells []cell) error {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(body, &m); err != nil {
+		return fmt.Errorf("the body is no JSON object: %w", err)
+	}
+	for k, raw := range m {
+		i := slices.IndexFunc(o.cols, func(c column) bool { return strings.EqualFold(c.name, k) })
+		if i < 0 {
+			continue
+		}
+		c, err := fromJSON(raw, o.cols[i].typ)
+		if err != nil {
+			return fmt.Errorf("column %s: %w", o.cols[i].name, err)
+		}
+		cells[i] = c
+	}
+	return nil
+}
+
+func fromJSON(raw json.RawMessage, t *typ) (cell, error) {
+	if string(raw) == "null" {
+		return nil, nil
+	}
+	mismatch := func() error { return fmt.Errorf("%.40s is no %s", raw, t.name) }
+	switch t.kind {
+	case list:
+		var parts []json.RawMessage
+		if json.Unmarshal(raw, &parts) != nil {
+			return nil, mismatch()
+		}
+		cs := make([]cell, len(parts))
+		for i, p := range parts {
+			var err error
+			if cs[i], err = fromJSON(p, t.elems[0]); err != nil {
+				return nil, err
+			}
+		}
+		return cs, nil
+	case mapping, structure:
+		var parts map[string]json.RawMessage
+		if json.Unmarshal(raw, &parts) != nil {
+			return nil, mismatch()
+		}
+		if t.kind == mapping {
+			return fromJSONMap(parts, t)
+		}
+		cs := make([]cell, len(t.elems))
+		for k, p := range parts {
+			i := slices.IndexFunc(t.names, func(n string) bool { return strings.EqualFold(n, k) })
+			if i < 0 {
+				continue
+			}
+			var err error
+			if cs[i], err = fromJSON(p, t.elems[i]); err != nil {
+				return nil, err
+			}
+		}
+		return cs, nil
+	}
+	isString := raw[0] == '"'
+	if isString {
+		var s string
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, err
+		}
+		raw = json.RawMessage(s)
+	}
+	switch {
+	case t.kind == binary:
+		if !isString {
+			return nil, mismatch()
+		}
+		return base64.StdEncoding.AppendEncode(nil, raw), nil // the SerDe takes the bytes of the string itself
+	case t.kind == number && !isString && raw[0] != '-' && (raw[0] < '0' || raw[0] > '9'),
+		t.kind == boolean && !isString && raw[0] != 't' && raw[0] != 'f':
+		return nil, mismatch()
+	}
+	return []byte(raw), nil // of a text also what a number or an object looks like
+}
+
+func fromJSONMap(parts map[string]json.RawMessage, t *typ) (cell, error) {
+	cs := make([]cell, 0, 2*len(parts))
+	keys := make([]string, 0, len(parts))
+	for k := range parts {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		v, err := fromJSON(parts[k], t.elems[1])
+		if err != nil {
+			return nil, err
+		}
+		cs = append(cs, []byte(k), v)
+	}
+	return cs, nil
+}
+
+var errNoFields = errors.New("it must be set: the columns of the fields, with commas; an empty name leaves a field out")
