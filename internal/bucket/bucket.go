@@ -40,6 +40,8 @@ type Config struct {
 
 	InUsePrefix, InUseSuffix string
 	Suffix                   string
+	// Lines says that a file is made of lines, of which each is of use by itself: what an interrupted one has after its last line end is cut off.
+	Lines bool
 
 	RollInterval time.Duration // age of a file; 0: any
 	RollSize     int64         // bytes of bodies; 0: any
@@ -63,12 +65,16 @@ type Set struct {
 	open    map[Target]*bucket
 	last    *bucket // what the last events went to
 	closing []*ending
+	left    leftovers
 	buf     []byte
 }
 
 // New makes a set without buckets.
 func New(cfg Config) *Set {
-	return &Set{cfg: cfg, open: map[Target]*bucket{}}
+	s := &Set{cfg: cfg, open: map[Target]*bucket{}}
+	s.left.cfg, s.left.before = &s.cfg, cfg.Now().UnixMilli()
+	s.left.ctx, s.left.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // bucket is a target with an open file.
@@ -268,6 +274,11 @@ func (s *Set) finish(e *ending) error {
 		} else if err != nil {
 			return err
 		}
+		if s.cfg.Lines {
+			if err := s.cfg.FS.Trim(e.temp); err != nil {
+				return err
+			}
+		}
 		e.recovered = true
 	}
 	for {
@@ -311,6 +322,10 @@ func (s *Set) drop(b *bucket) {
 // Tick does what is due without events: it is to be called often.
 func (s *Set) Tick() {
 	now := s.cfg.Now()
+	for _, names := range s.left.take() {
+		s.cfg.Log.Info("a file that a process before this one left behind is closed", "file", names[0])
+		s.closing = append(s.closing, &ending{temp: names[0], stem: names[1], next: now})
+	}
 	for _, b := range s.open {
 		if b.file != nil {
 			if err := b.file.Err(); err != nil {
@@ -340,6 +355,7 @@ func (s *Set) Tick() {
 // Stop closes all files. Those that are being recovered are waited for until
 // ctx ends.
 func (s *Set) Stop(ctx context.Context) error {
+	s.left.stop()
 	for _, b := range s.open {
 		s.drop(b)
 	}
@@ -362,9 +378,3 @@ func (s *Set) Stop(ctx context.Context) error {
 
 // Open is the number of files that are being written.
 func (s *Set) Open() int { return len(s.open) }
-
-// Adopt closes a file that a process before this one has left behind, and gives
-// it its last name, which is stem and the suffix.
-func (s *Set) Adopt(temp, stem string) {
-	s.closing = append(s.closing, &ending{temp: temp, stem: stem, next: s.cfg.Now()})
-}

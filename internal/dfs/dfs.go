@@ -34,6 +34,10 @@ type FS interface {
 	// ErrBusy says that this is under way, or that somebody writes to it:
 	// try again later.
 	Recover(name string) error
+	// Trim cuts off what follows the last line end of a file that nobody
+	// writes to. ErrBusy says that this is under way: it is to be called again
+	// after Recover.
+	Trim(name string) error
 	// Home is the directory at which paths without a slash in front begin; "" is that of the process.
 	Home() string
 	// Close lets go of connections. Files must have been closed before.
@@ -170,4 +174,13 @@ func Resolve(f FS, address string) (string, error) {
 		return u.Path, nil
 	}
 	return path.Join(f.Home(), u.Path), nil
+}
+
+// Split takes an address apart: what names the file system, and the path.
+func Split(address string) (fs, path string, err error) {
+	u, err := parse(address)
+	if err != nil {
+		return "", "", err
+	}
+	return address[:len(address)-len(u.Path)], u.Path, nil
 }

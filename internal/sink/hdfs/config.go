@@ -4,8 +4,8 @@ package hdfs
 
 import (
 	"errors"
-	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,10 +46,7 @@ type config struct {
 	codec                        *hadoopcodec.Codec
 	fileType, writeFormat        string
 	principal, keytab, proxyUser string
-	round                        bool
-	roundValue                   int
-	roundUnit, timeZone          string
-	localTime                    bool
+	times                        escape.Properties
 	closeTries                   int
 	retryInterval, callTimeout   time.Duration
 	refused                      time.Duration
@@ -72,7 +69,7 @@ func (c *config) Fields() []component.Field {
 		return hadoopcodec.Find(s)
 	}).Describe("How files are compressed: the class of a Hadoop codec, or its name without Codec, in any case.")
 	codec.Values = hadoopcodec.Names
-	return []component.Field{
+	return append([]component.Field{
 		component.String("hdfs.path", &c.path, "").Require().AsType("path").Describe("The directory, with escapes such as %Y-%m-%d."),
 		component.String("hdfs.filePrefix", &c.prefix, "FlumeData").Describe("What file names start with, with escapes."),
 		component.String("hdfs.fileSuffix", &c.suffix, "").Describe("What file names end with, in place of the codec's extension."),
@@ -96,11 +93,7 @@ func (c *config) Fields() []component.Field {
 		component.String("hdfs.kerberosPrincipal", &c.principal, "").Describe("Kerberos: who logs in; _HOST stands for the host's name."),
 		component.String("hdfs.kerberosKeytab", &c.keytab, "").AsType("path").Describe("Kerberos: the file with the key."),
 		component.String("hdfs.proxyUser", &c.proxyUser, "").Describe("Who the files belong to. Not with Kerberos."),
-		component.Bool("hdfs.round", &c.round, false).Describe("Round the time in escapes down."),
-		component.Int("hdfs.roundValue", &c.roundValue, 1).Describe("To a multiple of so many units."),
-		component.Enum("hdfs.roundUnit", &c.roundUnit, "second", "second", "minute", "hour").Lenient().Describe("The unit."),
-		component.String("hdfs.timeZone", &c.timeZone, "").Describe("The zone of escapes, America/Los_Angeles for example; else that of the host."),
-		component.Bool("hdfs.useLocalTimeStamp", &c.localTime, false).Describe("Take the time of the write in place of the timestamp header."),
+	}, slices.Concat(c.times.Fields("hdfs.", "second"), []component.Field{
 		component.Int("hdfs.closeTries", &c.closeTries, 0).Describe("A file that cannot be closed is tried so many times; 0: for ever."),
 		component.Duration("hdfs.retryInterval", &c.retryInterval, time.Second, 180*time.Second).Describe("And so often; 0: once."),
 		component.Duration("hdfs.callTimeout", &c.callTimeout, time.Millisecond, 30*time.Second).Describe("The longest that a server may take to answer; 0: any time."),
@@ -108,7 +101,7 @@ func (c *config) Fields() []component.Field {
 		component.Part("serializer", &c.serializer, component.KindSerializer, "serializer.", "TEXT").Describe("With DataStream and CompressedStream: how events are written."),
 		component.Map("hdfs.fs.s3a.", &c.s3).Describe("Settings of Hadoop's S3A, with s3a://BUCKET/PATH: hdfs.fs.s3a.endpoint, hdfs.fs.s3a.access.key …; they go before those of core-site.xml."),
 		component.Ignore("hdfs.useRawLocalFileSystem", "on a local file system no checksum files are written"),
-	}
+	})...)
 }
 
 // validate finds fault with properties that do not go together.
@@ -145,42 +138,12 @@ func (c *config) validate(env component.Env) error {
 	return nil
 }
 
-func (c *config) escapes() (escape.Options, error) {
-	o := escape.Options{LocalTime: c.localTime}
-	if c.timeZone != "" {
-		loc, err := time.LoadLocation(c.timeZone)
-		if err != nil {
-			return o, &component.KeyError{Key: "hdfs.timeZone", Err: err}
-		}
-		o.Location = loc
-	}
-	if c.round {
-		o.Round = c.roundValue
-		switch strings.ToLower(c.roundUnit) {
-		case "second":
-			o.Unit = time.Second
-		case "minute":
-			o.Unit = time.Minute
-		case "hour":
-			o.Unit = time.Hour
-		}
-		limit := 60
-		if o.Unit == time.Hour {
-			limit = 24
-		}
-		if o.Unit != 0 && (c.roundValue < 1 || c.roundValue > limit) {
-			return o, &component.KeyError{Key: "hdfs.roundValue", Err: fmt.Errorf("%d is not between 1 and %d", c.roundValue, limit)}
-		}
-	}
-	return o, nil
-}
-
 // NewSink implements component.SinkConfig.
 func (c *config) NewSink(env component.Env) (component.Sink, error) {
 	if err := c.validate(env); err != nil {
 		return nil, err
 	}
-	opts, err := c.escapes()
+	opts, err := c.times.Options()
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,6 @@ type sink struct {
 
 	fs      dfs.FS // nil: not started
 	buckets *bucket.Set
-	finder  *finder
 
 	// Of a batch, and used again by the next.
 	groups  []group
@@ -37,20 +36,13 @@ type sink struct {
 	scratch []byte
 	gather  []event.Event
 
-	bad map[bucket.Target]penalty
+	bad bucket.Penalties[bucket.Target]
 }
 
 // group is the events of a batch with one target.
 type group struct {
 	bucket.Target
 	first, last, n int
-}
-
-// penalty keeps a bucket that does not answer from holding up the others, time after time.
-type penalty struct {
-	since time.Time // of the first error in a row
-	until time.Time
-	err   error
 }
 
 // BatchSize implements component.Sizer.
@@ -80,14 +72,17 @@ func (s *sink) Start(context.Context) error {
 func (s *sink) start(fs dfs.FS) {
 	tries := max(s.closeTries, 0)
 	retry := max(s.retryInterval, 0)
-	s.fs, s.bad = fs, map[bucket.Target]penalty{}
+	s.fs, s.bad = fs, bucket.NewPenalties[bucket.Target](s.clock)
 	s.buckets = bucket.New(bucket.Config{
 		FS: fs, Log: s.env.Log, NewEncoder: func(bucket.Target) (bucket.Encoder, error) { return s.newEncoder(s.clock) },
 		InUsePrefix: s.inUsePrefix, InUseSuffix: s.inUseSuffix, Suffix: s.suffix,
 		RollInterval: s.rollInterval, RollSize: s.rollSize, RollCount: s.rollCount, Idle: s.idle, MaxOpen: s.maxOpen,
 		Retry: retry, Tries: tries, Now: s.clock, Created: s.created, Closed: s.closed, Failed: s.failed,
 	})
-	s.finder = s.newFinder(fs)
+	if root, err := dfs.Resolve(fs, s.address); err == nil {
+		prefix, constant := s.name.Constant()
+		s.buckets.Reclaim(constantDir(root), func(p string) bool { return !constant || p == prefix })
+	}
 }
 
 // Stop implements component.Component.
@@ -95,9 +90,8 @@ func (s *sink) Stop(ctx context.Context) error {
 	if s.fs == nil {
 		return nil
 	}
-	s.finder.stop()
 	err := errors.Join(s.buckets.Stop(ctx), s.fs.Close())
-	s.fs, s.buckets, s.finder = nil, nil, nil
+	s.fs, s.buckets = nil, nil
 	return err
 }
 
@@ -106,7 +100,6 @@ func (s *sink) Idle(context.Context) error {
 	if s.fs == nil {
 		return nil
 	}
-	s.finder.adopt(s.buckets)
 	s.buckets.Tick()
 	return nil
 }
@@ -188,21 +181,11 @@ func (s *sink) group(dir, prefix string) int {
 	return len(s.groups) - 1
 }
 
-const (
-	maxPenalty = time.Minute // how long a bucket is left alone after an error, at most
-	maxBad     = 10_000      // buckets of which that is remembered
-)
-
 func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 	t := g.Target
 	var err error
 	if t.Dir, err = dfs.Resolve(s.fs, t.Dir); err != nil {
 		return component.Permanent(err)
-	}
-	begin := s.clock()
-	bad, wasBad := s.bad[t]
-	if wasBad && begin.Before(bad.until) && (len(s.groups) > 1 || component.IsPermanent(bad.err)) {
-		return bad.err
 	}
 	mine := evs[g.first : g.last+1]
 	if g.n < len(mine) { // others are between them
@@ -214,23 +197,13 @@ func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 		}
 		mine = s.gather
 	}
-	err = s.buckets.Write(t, mine)
-	clear(s.gather)
-	if err == nil {
-		delete(s.bad, t)
-		return nil
-	}
-	now := s.clock()
-	if !wasBad {
-		bad.since = begin
-		if len(s.bad) >= maxBad {
-			clear(s.bad)
+	err = s.bad.Try(t, len(s.groups) > 1, func(since time.Time) error {
+		err := s.buckets.Write(t, mine)
+		if d := s.clock().Sub(since); s.refused > 0 && d >= s.refused && (errors.Is(err, fs.ErrPermission) || errors.Is(err, dfs.ErrQuota)) {
+			return component.Permanent(fmt.Errorf("refused for %v (hdfs.refusedTimeout): %w", d.Round(time.Second), err))
 		}
-	}
-	if d := now.Sub(bad.since); s.refused > 0 && d >= s.refused && (errors.Is(err, fs.ErrPermission) || errors.Is(err, dfs.ErrQuota)) {
-		err = component.Permanent(fmt.Errorf("refused for %v (hdfs.refusedTimeout): %w", d.Round(time.Second), err))
-	}
-	bad.until, bad.err = now.Add(min(maxPenalty, time.Second+4*now.Sub(begin))), err
-	s.bad[t] = bad
+		return err
+	})
+	clear(s.gather)
 	return err
 }

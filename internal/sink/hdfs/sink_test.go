@@ -140,6 +140,16 @@ func (h *harness) stop() {
 	}
 }
 
+// settle waits for files to be found that another process left, which happens in the background.
+func (h *harness) settle(done func() bool) {
+	h.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if err := h.Idle(h.t.Context()); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
 // files are the contents of all files, by name; the counters in the names are counted from 1.
 func (h *harness) files() map[string]string {
 	h.t.Helper()
@@ -224,7 +234,7 @@ func TestRelativePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.again("", append(plain, "hdfs.path=%Y")...)
-	h.finder.wg.Wait()
+	h.settle(func() bool { _, err := os.Stat(left); return err != nil })
 	h.write("1@0")
 	h.want("/1970/FlumeData.N 0\n", "/1970/FlumeData.N.tmp 1\n")
 }
@@ -485,10 +495,6 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.again("/%Y/%m", append(plain, "hdfs.fileSuffix=.log")...)
-	h.finder.wg.Wait()
-	if err := h.Idle(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	list := func() string {
 		var names []string
 		for n := range h.files() {
@@ -498,7 +504,9 @@ func TestLeftovers(t *testing.T) {
 		return strings.Join(names, "\n")
 	}
 	want := "/1970/01/FlumeData.1700000000001-1.log\n/1970/01/FlumeData.1700000000001.log\n/1970/01/Other.1700000000001.log.tmp\n/1970/02/FlumeData.1700000000002.log\n"
-	if got := list(); got != want+"/1970/02/FlumeData.1700000000003.log.tmp\n/x.tmp" {
+	settled := want + "/1970/02/FlumeData.1700000000003.log.tmp\n/x.tmp"
+	h.settle(func() bool { return list() == settled })
+	if got := list(); got != settled {
 		t.Errorf("%s", got)
 	}
 	if err := busy.Close(); err != nil {
