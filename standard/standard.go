@@ -24,6 +24,7 @@ import (
 	_ "github.com/sluice-data/sluice/internal/sink/fileroll"
 	_ "github.com/sluice-data/sluice/internal/sink/hbase"
 	_ "github.com/sluice-data/sluice/internal/sink/hdfs"
+	_ "github.com/sluice-data/sluice/internal/sink/hive"
 	_ "github.com/sluice-data/sluice/internal/sink/kafka"
 	_ "github.com/sluice-data/sluice/internal/sink/logger"
 	_ "github.com/sluice-data/sluice/internal/sink/null"

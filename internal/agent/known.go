@@ -23,7 +23,6 @@ var notBuilt = parseKnown(map[component.Kind]string{
 		- org.apache.flume.source.avroLegacy.AvroLegacySource
 		- org.apache.flume.source.thriftLegacy.ThriftLegacySource`,
 	component.KindSink: `
-		hive org.apache.flume.sink.hive.HiveSink
 		http org.apache.flume.sink.http.HttpSink
 		irc org.apache.flume.sink.irc.IRCSink
 		morphline_solr org.apache.flume.sink.solr.morphline.MorphlineSolrSink

@@ -48,7 +48,7 @@ func (c *strictConn) check(err error) error {
 	}
 	_ = c.Conn.Close()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("%w: %s has not answered for %v (hdfs.callTimeout)", err, c.RemoteAddr(), c.timeout)
+		err = fmt.Errorf("%w: %s has not answered for %v (callTimeout)", err, c.RemoteAddr(), c.timeout)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type Storage struct {
 	OutputFormat string
 	SerDe        string
 	Parameters   map[string]string // of the SerDe
+	Buckets      []string          // the columns that its files are bucketed by
 }
 
 // Table is a table's description.
@@ -59,7 +61,7 @@ type Client struct {
 }
 
 // New makes a client. uris are thrift://HOST:PORT, one or several with commas,
-// of which the first that answers serves. Each call may take timeout, at most.
+// of which the first that answers serves. Each call may take timeout, at most; 0: any time.
 func New(uris string, timeout time.Duration) (*Client, error) {
 	c := &Client{timeout: timeout}
 	for s := range strings.SplitSeq(uris, ",") {
@@ -113,8 +115,11 @@ func (c *Client) connect(ctx context.Context) error {
 // call makes one call. A connection that has failed is not used again, and one that was there before is given a
 // second chance, as the metastore may have been restarted since.
 func (c *Client) call(ctx context.Context, method string, args writer, res *result) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
@@ -183,6 +188,32 @@ func (c *Client) AddPartition(ctx context.Context, db, table, name string) (*Sto
 		return nil, fmt.Errorf("add partition %s to %s.%s: %w", name, db, table, err)
 	}
 	return s, nil
+}
+
+// maxNames is how many partitions are asked for in one call.
+const maxNames = 200
+
+// Locations are the directories of all partitions.
+func (c *Client) Locations(ctx context.Context, db, table string) ([]string, error) {
+	var all, dirs []string
+	res := &result{value: func(in *in) { all = list(in, in.str) }, kind: thrift.LIST}
+	if err := c.call(ctx, "get_partition_names", writer{func(w *out) { w.str(1, db); w.str(2, table); w.i16(3, -1) }}, res); err != nil {
+		return nil, fmt.Errorf("list the partitions of %s.%s: %w", db, table, err)
+	}
+	for some := range slices.Chunk(all, maxNames) {
+		res := &result{kind: thrift.LIST, value: func(in *in) {
+			dirs = append(dirs, list(in, func() string {
+				var s Storage
+				in.partition(&s)
+				return s.Location
+			})...)
+		}}
+		req := writer{func(w *out) { w.str(1, db); w.str(2, table); w.list(3, some) }}
+		if err := c.call(ctx, "get_partitions_by_names", req, res); err != nil {
+			return nil, fmt.Errorf("list the partitions of %s.%s: %w", db, table, err)
+		}
+	}
+	return dirs, nil
 }
 
 func names(db, table, partition string) writer {

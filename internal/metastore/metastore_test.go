@@ -149,6 +149,33 @@ func TestHangUp(t *testing.T) {
 	}
 }
 
+func TestLocations(t *testing.T) {
+	names := make([]string, maxNames+1)
+	var calls atomic.Int32
+	c := client(t, server(t, func(method string) func(*out) {
+		switch method {
+		case "get_partition_names":
+			return func(o *out) { o.list(0, names) }
+		case "get_partitions_by_names":
+			calls.Add(1)
+			return func(o *out) {
+				o.do(o.p.WriteFieldBegin(o.ctx, "", thrift.LIST, 0))
+				o.do(o.p.WriteListBegin(o.ctx, thrift.STRUCT, 2))
+				for _, dir := range []string{"file:/a", "file:/b"} {
+					o.body(func() { o.structure(6, func() { o.str(2, dir) }) })
+				}
+				o.do(o.p.WriteListEnd(o.ctx))
+				o.do(o.p.WriteFieldEnd(o.ctx))
+			}
+		}
+		return nil
+	}))
+	got, err := c.Locations(t.Context(), "default", "t")
+	if err != nil || calls.Load() != 2 || strings.Join(got, " ") != "file:/a file:/b file:/a file:/b" {
+		t.Errorf("%q, %v, %d calls", got, err, calls.Load())
+	}
+}
+
 func TestNoAnswer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -218,10 +245,13 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(buf.Bytes())
 	}
 	record(aTable)
+	record(func(o *out) { o.list(0, []string{"a", "b"}) })
 	record(exception(2, "no table"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p := thrift.NewTBinaryProtocolConf(thrift.NewStreamTransportR(io.LimitReader(strings.NewReader(string(b)), int64(len(b)))), limits)
 		var table Table
 		_ = (&result{value: func(in *in) { in.table(&table) }, notFound: 2}).Read(t.Context(), p)
+		p = thrift.NewTBinaryProtocolConf(thrift.NewStreamTransportR(io.LimitReader(strings.NewReader(string(b)), int64(len(b)))), limits)
+		_ = (&result{value: func(in *in) { list(in, in.str) }, kind: thrift.LIST}).Read(t.Context(), p)
 	})
 }

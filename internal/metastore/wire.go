@@ -1,6 +1,7 @@
 package metastore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -56,11 +57,30 @@ func (o *out) str(id int16, s string) {
 	}
 }
 
+func (o *out) i16(id int16, n int16) {
+	if o.do(o.p.WriteFieldBegin(o.ctx, "", thrift.I16, id)) {
+		o.do(o.p.WriteI16(o.ctx, n))
+		o.do(o.p.WriteFieldEnd(o.ctx))
+	}
+}
+
+func (o *out) list(id int16, list []string) {
+	if !o.do(o.p.WriteFieldBegin(o.ctx, "", thrift.LIST, id)) || !o.do(o.p.WriteListBegin(o.ctx, thrift.STRING, len(list))) {
+		return
+	}
+	for _, s := range list {
+		o.do(o.p.WriteString(o.ctx, s))
+	}
+	o.do(o.p.WriteListEnd(o.ctx))
+	o.do(o.p.WriteFieldEnd(o.ctx))
+}
+
 // result is the answer to a call: field 0 is its value, the others are the exceptions that the method declares, all of
 // which have their message in field 1.
 type result struct {
 	value            func(*in)
-	notFound, exists int16 // which exception says so; 0: none
+	kind             thrift.TType // of the value; 0: a struct
+	notFound, exists int16        // which exception says so; 0: none
 	err              error
 	seen             bool
 }
@@ -72,14 +92,15 @@ func (r *result) Write(context.Context, thrift.TProtocol) error {
 func (r *result) Read(ctx context.Context, p thrift.TProtocol) error {
 	i := &in{ctx: ctx, p: p}
 	i.fields(func(id int16, typ thrift.TType) bool {
-		if typ != thrift.STRUCT {
-			return false
-		}
-		r.seen = true
-		if id == 0 {
+		if id == 0 && typ == cmp.Or(r.kind, thrift.STRUCT) {
+			r.seen = true
 			r.value(i)
 			return true
 		}
+		if id == 0 || typ != thrift.STRUCT {
+			return false
+		}
+		r.seen = true
 		var message string
 		i.structure(map[at]func(){{1, thrift.STRING}: func() { message = i.str() }})
 		switch id {
@@ -168,16 +189,21 @@ func (i *in) strings() map[string]string {
 	return m
 }
 
-func (i *in) columns() (fs []Field) {
+func list[T any](i *in, read func() T) (all []T) {
 	_, n, err := i.p.ReadListBegin(i.ctx)
 	i.do(err)
 	for ; n > 0 && i.err == nil; n-- {
-		var f Field
-		i.structure(map[at]func(){{1, thrift.STRING}: func() { f.Name = i.str() }, {2, thrift.STRING}: func() { f.Type = i.str() }})
-		fs = append(fs, f)
+		all = append(all, read())
 	}
 	i.do(i.p.ReadListEnd(i.ctx))
-	return fs
+	return all
+}
+
+func (i *in) columns() []Field {
+	return list(i, func() (f Field) {
+		i.structure(map[at]func(){{1, thrift.STRING}: func() { f.Name = i.str() }, {2, thrift.STRING}: func() { f.Type = i.str() }})
+		return f
+	})
 }
 
 func (i *in) storage(s *Storage) {
@@ -192,6 +218,7 @@ func (i *in) storage(s *Storage) {
 				{3, thrift.MAP}:    func() { s.Parameters = i.strings() },
 			})
 		},
+		{8, thrift.LIST}: func() { s.Buckets = list(i, i.str) },
 	})
 }
 

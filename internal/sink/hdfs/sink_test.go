@@ -18,7 +18,6 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/component/componenttest"
-	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/dfs"
 )
 
@@ -192,21 +191,9 @@ func (h *harness) want(want ...string) {
 	}
 }
 
-func evs(bodies ...string) (es []event.Event) {
-	for _, b := range bodies {
-		body, header, _ := strings.Cut(b, "@")
-		e := event.Event{Body: []byte(body)}
-		if header != "" {
-			e.Headers = []event.KV{{Key: "timestamp", Value: []byte(header)}}
-		}
-		es = append(es, e)
-	}
-	return es
-}
-
 func (h *harness) write(bodies ...string) {
 	h.t.Helper()
-	if err := h.Write(h.t.Context(), evs(bodies...)); err != nil {
+	if err := h.Write(h.t.Context(), componenttest.Events(bodies...)); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -295,7 +282,7 @@ func TestBuckets(t *testing.T) {
 // An event without a timestamp keeps nobody from anything.
 func TestNoTimestamp(t *testing.T) {
 	h := start(t, "/%Y", plain...)
-	err := h.Write(t.Context(), evs("a@0", "b", "c@0"))
+	err := h.Write(t.Context(), componenttest.Events("a@0", "b", "c@0"))
 	var partial *component.PartialError
 	if !errors.As(err, &partial) || len(partial.Failed) != 1 || !component.IsPermanent(partial.Failed[1]) || !strings.Contains(err.Error(), "timestamp") {
 		t.Errorf("%v", err)
@@ -316,7 +303,7 @@ func TestErrors(t *testing.T) {
 				}
 				return nil
 			}
-			if err := h.Write(t.Context(), evs("2")); !errors.Is(err, broken) {
+			if err := h.Write(t.Context(), componenttest.Events("2")); !errors.Is(err, broken) {
 				t.Fatal(err)
 			}
 			h.fail = nil
@@ -356,7 +343,7 @@ func TestErrors(t *testing.T) {
 			}
 			return nil
 		}
-		err := h.Write(t.Context(), evs("a@1", "b@2", "c@1"))
+		err := h.Write(t.Context(), componenttest.Events("a@1", "b@2", "c@1"))
 		var partial *component.PartialError
 		if !errors.As(err, &partial) || len(partial.Failed) != 1 || !errors.Is(partial.Failed[1], fs.ErrPermission) {
 			t.Fatal(err)
@@ -364,7 +351,7 @@ func TestErrors(t *testing.T) {
 		h.want("/1/FlumeData.N.tmp a\nc\n")
 		// It is left alone for a moment where others could be written.
 		h.fail = nil
-		if err := h.Write(t.Context(), evs("b@2", "d@1")); !errors.As(err, &partial) || len(partial.Failed) != 1 {
+		if err := h.Write(t.Context(), componenttest.Events("b@2", "d@1")); !errors.As(err, &partial) || len(partial.Failed) != 1 {
 			t.Fatal(err)
 		}
 		h.clock.advance(2 * time.Second)
@@ -384,7 +371,7 @@ func TestNoEmptyFiles(t *testing.T) {
 			return nil
 		}
 		for range 3 {
-			if err := h.Write(t.Context(), evs("1")); !errors.Is(err, dfs.ErrQuota) {
+			if err := h.Write(t.Context(), componenttest.Events("1")); !errors.Is(err, dfs.ErrQuota) {
 				t.Fatal(err)
 			}
 		}
@@ -409,7 +396,7 @@ func TestRefused(t *testing.T) {
 			}
 			permanent := func(bodies ...string) bool {
 				t.Helper()
-				err := h.Write(t.Context(), evs(bodies...))
+				err := h.Write(t.Context(), componenttest.Events(bodies...))
 				if !errors.Is(err, refusal) {
 					t.Fatal(err)
 				}
@@ -600,7 +587,7 @@ func TestAllocations(t *testing.T) {
 	for range 1000 {
 		bodies = append(bodies, "0123456789012345678901234567890123456789@0")
 	}
-	batch := evs(bodies...)
+	batch := componenttest.Events(bodies...)
 	componenttest.NoMoreAllocs(t, 30, func() {
 		if err := h.Write(t.Context(), batch); err != nil {
 			t.Fatal(err)

@@ -19,9 +19,14 @@ type column struct {
 	*typ
 }
 
-// A cell is nil (NULL), a []byte (the text of a primitive type; base64 for binary), or, of a nested type, a []cell: the elements
-// of an array, the keys and values of a map in turn, the fields of a struct.
-type cell = any
+// cell is a value; the zero cell is NULL.
+type cell struct {
+	set   bool
+	text  []byte // of a primitive type; base64 for binary
+	parts []cell // of a nested type: the elements of an array, the keys and values of a map in turn, the fields of a struct
+}
+
+func textCell(p []byte) cell { return cell{set: true, text: p} }
 
 // format writes rows as the table's SerDe reads them.
 type format interface {
@@ -39,7 +44,7 @@ const (
 // newFormat finds out how rows of a table or a partition are written.
 func newFormat(s *metastore.Storage) ([]column, format, error) {
 	if s.InputFormat != textInput {
-		return nil, nil, fmt.Errorf("its files are read by %s: only tables STORED AS TEXTFILE or JSONFILE can be written; write into such a table and INSERT from it", short(s.InputFormat))
+		return nil, nil, fmt.Errorf("its files are read by %s, and only tables STORED AS TEXTFILE or JSONFILE can be written: %s", short(s.InputFormat), wayRound)
 	}
 	cols := make([]column, len(s.Columns))
 	for i, f := range s.Columns {
@@ -56,7 +61,7 @@ func newFormat(s *metastore.Storage) ([]column, format, error) {
 	case hiveJSON, hcatJSON:
 		return cols, jsonFormat{cols}, nil
 	}
-	return nil, nil, fmt.Errorf("its rows are read by %s: only Hive's text (ROW FORMAT DELIMITED) and JSON tables can be written", short(s.SerDe))
+	return nil, nil, fmt.Errorf("its rows are read by %s, and only Hive's text (ROW FORMAT DELIMITED) and JSON tables can be written: %s", short(s.SerDe), wayRound)
 }
 
 func short(class string) string {
@@ -106,6 +111,9 @@ func newTextFormat(cols []column, params map[string]string) (*textFormat, error)
 	}
 	if v, ok := params["serialization.null.format"]; ok {
 		f.null = []byte(v)
+	}
+	if v := params["serialization.encoding"]; v != "" && !strings.EqualFold(v, "utf-8") {
+		return nil, fmt.Errorf("its serialization.encoding %q is not UTF-8", v)
 	}
 	if v := params["line.delim"]; v != "" && v != "\n" && v != "10" {
 		return nil, fmt.Errorf("its line.delim %q is not a line end", v)
@@ -163,17 +171,17 @@ func (f *textFormat) appendRow(dst []byte, cells []cell) ([]byte, error) {
 }
 
 func (f *textFormat) append(dst []byte, c cell, t *typ, level int) (_ []byte, err error) {
-	if c == nil {
+	if !c.set {
 		return append(dst, f.null...), nil
 	}
 	if t.kind < list {
-		return f.primitive(dst, c.([]byte))
+		return f.primitive(dst, c.text)
 	}
 	sep, next := f.seps[level], level+1
 	if t.kind == mapping {
 		next++
 	}
-	for i, e := range c.([]cell) {
+	for i, e := range c.parts {
 		elem := t.elems[0]
 		switch t.kind {
 		case mapping:
@@ -225,7 +233,7 @@ type jsonFormat struct{ cols []column }
 func (f jsonFormat) appendRow(dst []byte, cells []cell) (_ []byte, err error) {
 	sep := byte('{')
 	for i, c := range cells {
-		if c == nil {
+		if !c.set {
 			continue // a column that is not there is NULL
 		}
 		dst = appendJSONString(append(dst, sep), []byte(f.cols[i].name))
@@ -241,26 +249,26 @@ func (f jsonFormat) appendRow(dst []byte, cells []cell) (_ []byte, err error) {
 }
 
 func appendJSON(dst []byte, c cell, t *typ) (_ []byte, err error) {
-	if c == nil {
+	if !c.set {
 		return append(dst, "null"...), nil
 	}
 	switch t.kind {
 	case number:
-		p := c.([]byte)
+		p := c.text
 		if !json.Valid(p) || p[0] != '-' && (p[0] < '0' || p[0] > '9') {
 			return nil, fmt.Errorf("%.40q is no %s", p, t.name)
 		}
 		return append(dst, p...), nil
 	case boolean:
-		p := strings.ToLower(string(c.([]byte)))
+		p := strings.ToLower(string(c.text))
 		if p != "true" && p != "false" {
 			return nil, fmt.Errorf("%.40q is no boolean", p)
 		}
 		return append(dst, p...), nil
 	case text:
-		return appendJSONString(dst, c.([]byte)), nil
+		return appendJSONString(dst, c.text), nil
 	case binary: // the SerDe takes the bytes of the string itself
-		p, err := base64.StdEncoding.DecodeString(string(c.([]byte)))
+		p, err := base64.StdEncoding.DecodeString(string(c.text))
 		if err != nil {
 			return nil, fmt.Errorf("the binary value is not base64: %w", err)
 		}
@@ -271,7 +279,7 @@ func appendJSON(dst []byte, c cell, t *typ) (_ []byte, err error) {
 		first, last = '{', '}'
 	}
 	dst = append(dst, first)
-	for i, e := range c.([]cell) {
+	for i, e := range c.parts {
 		elem := t.elems[0]
 		if i > 0 && (t.kind != mapping || i%2 == 0) {
 			dst = append(dst, ',')
@@ -279,10 +287,10 @@ func appendJSON(dst []byte, c cell, t *typ) (_ []byte, err error) {
 		switch t.kind {
 		case mapping:
 			if elem = t.elems[i%2]; i%2 == 0 { // a key is always a string
-				if e == nil {
+				if !e.set {
 					return nil, errors.New("a map has a key that is null")
 				}
-				dst = append(appendJSONString(dst, e.([]byte)), ':')
+				dst = append(appendJSONString(dst, e.text), ':')
 				continue
 			}
 		case structure:

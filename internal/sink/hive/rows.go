@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// parser takes an event's body apart into the cells of a row, which it may leave nil (NULL). They are valid until body is.
+// parser takes an event's body apart into the cells of a row, which it may leave as they are (NULL). They are valid until body is.
 type parser interface {
 	parse(body []byte, cells []cell) error
 }
@@ -46,11 +46,7 @@ func (d *delimited) parse(body []byte, cells []cell) error {
 	for _, i := range d.target {
 		field, rest, more := bytes.Cut(body, d.sep)
 		if i >= 0 {
-			if t := d.cols[i].typ; t.kind < list {
-				cells[i] = field
-			} else {
-				cells[i] = nested(field, t, 2)
-			}
+			cells[i] = nested(field, d.cols[i].typ, 2)
 		}
 		if !more {
 			break
@@ -60,35 +56,35 @@ func (d *delimited) parse(body []byte, cells []cell) error {
 	return nil
 }
 
-// nested takes apart a value whose parts are separated as LazySimpleSerDe does by itself: \002, \003 and so on by level.
+// nested takes apart a value whose parts are separated as LazySimpleSerDe does by itself: \002, \003 and so on by level. \N is NULL.
 func nested(p []byte, t *typ, sep byte) cell {
 	if string(p) == `\N` {
-		return nil
+		return cell{}
 	}
 	if t.kind < list {
-		return p
+		return textCell(p)
 	}
-	cs := []cell{} // not nil, which is NULL
+	c := cell{set: true}
 	if len(p) == 0 && t.kind != structure {
-		return cs
+		return c
 	}
 	for i, part := range bytes.Split(p, []byte{sep}) {
 		switch t.kind {
 		case list:
-			cs = append(cs, nested(part, t.elems[0], sep+1))
+			c.parts = append(c.parts, nested(part, t.elems[0], sep+1))
 		case mapping:
 			k, v, _ := bytes.Cut(part, []byte{sep + 1})
-			cs = append(cs, cell(k), nested(v, t.elems[1], sep+2))
+			c.parts = append(c.parts, textCell(k), nested(v, t.elems[1], sep+2))
 		case structure:
 			if i < len(t.elems) {
-				cs = append(cs, nested(part, t.elems[i], sep+1))
+				c.parts = append(c.parts, nested(part, t.elems[i], sep+1))
 			}
 		}
 	}
-	for t.kind == structure && len(cs) < len(t.elems) {
-		cs = append(cs, nil)
+	for t.kind == structure && len(c.parts) < len(t.elems) {
+		c.parts = append(c.parts, cell{})
 	}
-	return cs
+	return c
 }
 
 // object is a body that is a JSON object. Keys that are no column are left out.
@@ -113,82 +109,74 @@ func (o object) parse(body []byte, cells []cell) error {
 	return nil
 }
 
-func fromJSON(raw json.RawMessage, t *typ) (cell, error) {
+func fromJSON(raw json.RawMessage, t *typ) (c cell, err error) {
 	if string(raw) == "null" {
-		return nil, nil
+		return c, nil
 	}
+	c.set = true
 	mismatch := func() error { return fmt.Errorf("%.40s is no %s", raw, t.name) }
 	switch t.kind {
 	case list:
 		var parts []json.RawMessage
 		if json.Unmarshal(raw, &parts) != nil {
-			return nil, mismatch()
+			return c, mismatch()
 		}
-		cs := make([]cell, len(parts))
+		c.parts = make([]cell, len(parts))
 		for i, p := range parts {
-			var err error
-			if cs[i], err = fromJSON(p, t.elems[0]); err != nil {
-				return nil, err
+			if c.parts[i], err = fromJSON(p, t.elems[0]); err != nil {
+				return c, err
 			}
 		}
-		return cs, nil
+		return c, nil
 	case mapping, structure:
 		var parts map[string]json.RawMessage
 		if json.Unmarshal(raw, &parts) != nil {
-			return nil, mismatch()
+			return c, mismatch()
 		}
 		if t.kind == mapping {
 			return fromJSONMap(parts, t)
 		}
-		cs := make([]cell, len(t.elems))
+		c.parts = make([]cell, len(t.elems))
 		for k, p := range parts {
 			i := slices.IndexFunc(t.names, func(n string) bool { return strings.EqualFold(n, k) })
 			if i < 0 {
 				continue
 			}
-			var err error
-			if cs[i], err = fromJSON(p, t.elems[i]); err != nil {
-				return nil, err
+			if c.parts[i], err = fromJSON(p, t.elems[i]); err != nil {
+				return c, err
 			}
 		}
-		return cs, nil
+		return c, nil
 	}
 	isString := raw[0] == '"'
 	if isString {
 		var s string
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return nil, err
+			return c, err
 		}
 		raw = json.RawMessage(s)
 	}
 	switch {
 	case t.kind == binary:
 		if !isString {
-			return nil, mismatch()
+			return c, mismatch()
 		}
-		return base64.StdEncoding.AppendEncode(nil, raw), nil // the SerDe takes the bytes of the string itself
+		return textCell(base64.StdEncoding.AppendEncode(nil, raw)), nil // the SerDe takes the bytes of the string itself
 	case t.kind == number && !isString && raw[0] != '-' && (raw[0] < '0' || raw[0] > '9'),
 		t.kind == boolean && !isString && raw[0] != 't' && raw[0] != 'f':
-		return nil, mismatch()
+		return c, mismatch()
 	}
-	return []byte(raw), nil // of a text also what a number or an object looks like
+	return textCell(raw), nil // of a text also what a number or an object looks like
 }
 
 func fromJSONMap(parts map[string]json.RawMessage, t *typ) (cell, error) {
-	cs := make([]cell, 0, 2*len(parts))
-	keys := make([]string, 0, len(parts))
-	for k := range parts {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
+	c := cell{set: true, parts: make([]cell, 0, 2*len(parts))}
+	for _, k := range slices.Sorted(maps.Keys(parts)) {
 		v, err := fromJSON(parts[k], t.elems[1])
 		if err != nil {
-			return nil, err
+			return c, err
 		}
-		cs = append(cs, []byte(k), v)
+		c.parts = append(c.parts, textCell([]byte(k)), v)
 	}
-	return cs, nil
+	return c, nil
 }
-
-var errNoFields = errors.New("it must be set: the columns of the fields, with commas; an empty name leaves a field out")
