@@ -41,6 +41,6 @@ if [ "${1:-}" = sql ]; then
   fetch_jars
   cd "$2"
   exec "$JAVA" -Xmx"${HIVE_HEAP:-512m}" "${JAVA17_OPENS[@]}" -Dlevel=ERROR -Dlog4j2.configurationFile="$2/cli/log4j2.properties" \
-    -cp "$2/cli:$(libdir)/*" org.apache.hadoop.hive.cli.CliDriver -S -f /dev/stdin
+    -cp "$2/cli:$(libdir)/*" org.apache.hadoop.hive.cli.CliDriver -S -e "$(cat)"
 fi
 main "$@"
