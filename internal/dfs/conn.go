@@ -132,10 +132,12 @@ func (p *pipe) tell() {
 	p.changed = make(chan struct{})
 }
 
-// fail ends the pipe: its connection is closed and nothing is awaited any more.
-func (p *pipe) fail(err error) {
+// fail ends the pipe: its connection is closed and nothing is awaited any more. It answers whether that comes as a surprise:
+// nothing had failed before, and packets were under way.
+func (p *pipe) fail(err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	surprise := p.err == nil && p.acked < p.sent
 	if p.err == nil {
 		p.err = err
 		p.tell()
@@ -143,6 +145,7 @@ func (p *pipe) fail(err error) {
 	if p.conn != nil {
 		_ = p.conn.Conn.Close()
 	}
+	return surprise
 }
 
 // await returns when all packets that were sent are acknowledged. The connection's read limit ends the wait at the latest.
@@ -166,6 +169,8 @@ type pipeConn struct {
 	pipes   *pipes
 	timeout time.Duration
 	pipe    *pipe // nil: not known (yet)
+	nodes   *nodes
+	line    []string // addresses of the data nodes of the pipeline, the one of this connection first
 
 	out, in scanner
 	asked   bool // the operation is through
@@ -187,8 +192,8 @@ func (c *pipeConn) Write(p []byte) (int, error) {
 	}
 	strict := strictConn{c.Conn, c.timeout}
 	n, err := strict.Write(p)
-	if err != nil && c.pipe != nil {
-		c.pipe.fail(err)
+	if err != nil && c.pipe != nil && c.pipe.fail(err) {
+		c.failed(0)
 	}
 	return n, err
 }
@@ -198,11 +203,18 @@ func (c *pipeConn) Read(p []byte) (int, error) {
 	n, err := strict.Read(p)
 	if c.pipe != nil {
 		c.in.feed(p[:n], c.scanIn)
-		if err != nil {
-			c.pipe.fail(err)
+		if err != nil && c.pipe.fail(err) {
+			c.failed(0)
 		}
 	}
 	return n, err
+}
+
+// failed tells of a data node of the pipeline.
+func (c *pipeConn) failed(i int) {
+	if i < len(c.line) {
+		c.nodes.fail(c.line[i])
+	}
 }
 
 // scanner cuts a stream into pieces without keeping more than the head of each.
@@ -258,8 +270,13 @@ func (c *pipeConn) scanOut(p []byte) (used, skip int) {
 		if len(p) < 4 {
 			return 0, 0
 		}
-		if _, n := message(p[3:]); n > 0 {
+		if op, n := message(p[3:]); n > 0 {
 			c.asked = true
+			for target := range submessages(op, 2) {
+				if addrs := addresses(target); len(addrs) > 0 {
+					c.line = append(c.line, addrs[0])
+				}
+			}
 			return 3 + n, 0
 		}
 		return 0, 0
@@ -286,17 +303,28 @@ func (c *pipeConn) scanIn(p []byte) (used, skip int) {
 	}
 	if !c.answer {
 		c.answer = true // the client looks at it
+		for field, v := range fields(body) {
+			if field == 1 && v != 0 { // status
+				if link := textOf(body, 2); link != "" { // firstBadLink
+					c.nodes.fail(link)
+				} else {
+					c.failed(0)
+				}
+			}
+		}
 		return n, 0
 	}
 	var seq int64
+	node := 0
 	for field, v := range fields(body) {
 		switch field {
 		case 1: // seqno, sint64
 			seq = protowire.DecodeZigZag(v)
 		case 2: // status of each data node
-			if v != 0 {
-				c.pipe.fail(fmt.Errorf("a data node has refused a packet (status %d)", v))
+			if v != 0 && c.pipe.fail(fmt.Errorf("a data node has refused a packet (status %d)", v)) {
+				c.failed(node)
 			}
+			node++
 		}
 	}
 	if seq > 0 {

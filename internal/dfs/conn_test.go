@@ -18,7 +18,7 @@ func watched() (*pipe, *pipeConn) {
 	a, _ := net.Pipe()
 	var ps pipes
 	p := ps.new(0)
-	c := &pipeConn{Conn: a, pipes: &ps, pipe: p}
+	c := &pipeConn{Conn: a, pipes: &ps, pipe: p, nodes: new(nodes), line: []string{"first:1"}}
 	p.begin(c)
 	return p, c
 }

@@ -36,6 +36,7 @@ type HDFS struct {
 	client *hdfs.Client // nil: not connected
 
 	pipes pipes
+	nodes nodes
 
 	abortedMu sync.Mutex
 	aborted   map[string]bool // our own files that Recover has to close
@@ -257,7 +258,7 @@ func (f *hdfsFile) Write(p []byte) (int, error) {
 	}
 	f.written = true
 	n, err := f.w.Write(p)
-	return n, explain(err, "write to", f.name, f.fs.opts.User)
+	return n, f.explain(err)
 }
 
 func (f *hdfsFile) Flush() error {
@@ -269,9 +270,16 @@ func (f *hdfsFile) Flush() error {
 		return f.end()
 	}
 	if err := f.w.Flush(); err != nil {
-		return explain(err, "write to", f.name, f.fs.opts.User)
+		return f.explain(err)
 	}
 	return f.pipe.await()
+}
+
+func (f *hdfsFile) explain(err error) error {
+	if err != nil && strings.Contains(err.Error(), "are excluded in this operation") {
+		f.fs.nodes.forgive() // no others are left
+	}
+	return explain(err, "write to", f.name, f.fs.opts.User)
 }
 
 // Err sees what the client's heartbeats, one every 30 s, have met with.
@@ -321,16 +329,21 @@ func (h *HDFS) dialNameNode(ctx context.Context, network, addr string) (net.Conn
 	if err != nil {
 		return nil, err
 	}
-	return &strictConn{Conn: c, timeout: h.timeout}, nil
+	strict := strictConn{Conn: c, timeout: h.timeout}
+	if h.secure { // requests may be encrypted
+		return &strict, nil
+	}
+	return &nodeConn{strictConn: strict, nodes: &h.nodes, report: func() ([]byte, error) { return h.dataNodes(addr) }}, nil
 }
 
 func (h *HDFS) dialDataNode(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := h.dial.DialContext(ctx, network, addr)
 	if err != nil {
+		h.nodes.fail(addr)
 		return nil, err
 	}
 	if h.secure {
 		return &strictConn{Conn: c, timeout: h.timeout}, nil
 	}
-	return &pipeConn{Conn: c, pipes: &h.pipes, timeout: h.timeout}, nil
+	return &pipeConn{Conn: c, pipes: &h.pipes, timeout: h.timeout, nodes: &h.nodes, line: []string{addr}}, nil
 }

@@ -92,9 +92,31 @@ func (h *HDFS) ask(method, path string) (bool, error) {
 const protocol = "org.apache.hadoop.hdfs.protocol.ClientProtocol"
 
 func (h *HDFS) askOne(addr, method, path string) (bool, error) {
-	c, err := h.dialNameNode(context.Background(), "tcp", addr)
+	request := text(nil, 1, path)
+	if method == "recoverLease" {
+		request = text(request, 2, "sluice")
+	}
+	in, err := h.call(addr, method, request)
 	if err != nil {
 		return false, err
+	}
+	return answer(in)
+}
+
+// dataNodes are all data nodes, as a GetDatanodeReportResponseProto.
+func (h *HDFS) dataNodes(addr string) ([]byte, error) {
+	in, err := h.call(addr, "getDatanodeReport", number(nil, 1, 1))
+	if err != nil {
+		return nil, err
+	}
+	return reply(in)
+}
+
+// call makes a call on a connection of its own. It returns the packet that is the answer.
+func (h *HDFS) call(addr, method string, request []byte) ([]byte, error) {
+	c, err := h.dialNameNode(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, err
 	}
 	defer c.Close()
 	id := make([]byte, 16)
@@ -106,45 +128,50 @@ func (h *HDFS) askOne(addr, method, path string) (bool, error) {
 		b = text(b, 4, string(id))
 		return number(b, 5, 0)
 	}
-	request := text(nil, 1, path)
-	if method == "recoverLease" {
-		request = text(request, 2, "sluice")
-	}
 	out := []byte("hrpc\x09\x00\x00")
 	out = packet(out, header(-3), text(text(nil, 2, string(text(nil, 1, h.opts.User))), 3, protocol))
 	out = packet(out, header(0), number(text(text(nil, 1, method), 2, protocol), 3, 1), request)
 	if _, err := c.Write(out); err != nil {
-		return false, err
+		return nil, err
 	}
 	var size [4]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
-		return false, fmt.Errorf("read the name node's answer: %w", err)
+		return nil, fmt.Errorf("read the name node's answer: %w", err)
 	}
 	n := binary.BigEndian.Uint32(size[:])
 	if n > maxHead {
-		return false, fmt.Errorf("the name node's answer has %d bytes", n)
+		return nil, fmt.Errorf("the name node's answer has %d bytes", n)
 	}
 	in := make([]byte, n)
 	if _, err := io.ReadFull(c, in); err != nil {
-		return false, fmt.Errorf("read the name node's answer: %w", err)
+		return nil, fmt.Errorf("read the name node's answer: %w", err)
 	}
-	return answer(in)
+	return in, nil
 }
 
-// answer takes the answer to a call apart.
-func answer(in []byte) (bool, error) {
+// reply is the message in an answer.
+func reply(in []byte) ([]byte, error) {
 	head, used := message(in)
 	if used == 0 {
-		return false, errors.New("the name node's answer is cut off")
+		return nil, errors.New("the name node's answer is cut off")
 	}
 	for field, v := range fields(head) {
 		if field == 2 && v != 0 { // status
-			return false, &refusal{class: textOf(head, 4), message: textOf(head, 5)}
+			return nil, &refusal{class: textOf(head, 4), message: textOf(head, 5)}
 		}
 	}
 	body, used := message(in[used:])
 	if used == 0 {
-		return false, errors.New("the name node's answer is cut off")
+		return nil, errors.New("the name node's answer is cut off")
+	}
+	return body, nil
+}
+
+// answer is the yes or no in an answer.
+func answer(in []byte) (bool, error) {
+	body, err := reply(in)
+	if err != nil {
+		return false, err
 	}
 	for field, v := range fields(body) {
 		if field == 1 {

@@ -23,21 +23,21 @@ import (
 	"time"
 )
 
-// realHDFS is an HDFS of one data node, where permissions are checked.
+// realHDFS is an HDFS of three data nodes, where permissions are checked.
 type realHDFS struct{ dir, uri, web string }
 
 func startHDFS(t *testing.T) *realHDFS {
 	t.Helper()
 	fetched(t, "hdfs.sh")
 	h := &realHDFS{dir: t.TempDir()}
-	port := (&ports{}).row(t, 5)
+	port := (&ports{}).row(t, 11)
 	h.uri, h.web = fmt.Sprintf("hdfs://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d/webhdfs/v1", port+1)
 	t.Cleanup(func() {
 		if _, err := peer("hdfs.sh", nil, "stop", h.dir); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := peer("hdfs.sh", []string{fmt.Sprintf("HDFS_PORT=%d", port), "HDFS_PERMISSIONS=true"}, "start", h.dir); err != nil {
+	if _, err := peer("hdfs.sh", []string{fmt.Sprintf("HDFS_PORT=%d", port), "HDFS_NODES=3", "HDFS_PERMISSIONS=true"}, "start", h.dir); err != nil {
 		t.Fatal(err)
 	}
 	h.tool(t, "dfs", "-mkdir", "-p", "/logs", "/closed")
@@ -68,35 +68,56 @@ func (h *realHDFS) ask(p, op string) ([]byte, error) {
 	return b, err
 }
 
-// files are the contents of the files below a directory, in the order of their names.
-func (h *realHDFS) files(dir string) (names []string, contents []string, err error) {
+// hdfsFile is a file and how many bytes the name node knows of: those of closed blocks.
+type hdfsFile struct {
+	name   string
+	Length int
+}
+
+// list are the files below a directory, in the order of their names.
+func (h *realHDFS) list(dir string) (files []hdfsFile, err error) {
 	b, err := h.ask(dir, "LISTSTATUS")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var list struct {
 		FileStatuses struct {
-			FileStatus []struct{ PathSuffix, Type string }
+			FileStatus []struct {
+				PathSuffix, Type string
+				Length           int
+			}
 		}
 	}
 	if err := json.Unmarshal(b, &list); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, f := range list.FileStatuses.FileStatus {
 		p := path.Join(dir, f.PathSuffix)
-		if f.Type == "DIRECTORY" {
-			ns, cs, err := h.files(p)
-			if err != nil {
-				return nil, nil, err
-			}
-			names, contents = append(names, ns...), append(contents, cs...)
+		if f.Type != "DIRECTORY" {
+			files = append(files, hdfsFile{p, f.Length})
 			continue
 		}
-		b, err := h.ask(p, "OPEN")
+		below, err := h.list(p)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, below...)
+	}
+	return files, nil
+}
+
+// files are the contents of the files below a directory, in the order of their names.
+func (h *realHDFS) files(dir string) (names []string, contents []string, err error) {
+	list, err := h.list(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range list {
+		b, err := h.ask(f.name, "OPEN")
 		if err != nil {
 			return nil, nil, err
 		}
-		names, contents = append(names, p), append(contents, string(b))
+		names, contents = append(names, f.name), append(contents, string(b))
 	}
 	return names, contents, nil
 }
@@ -174,66 +195,14 @@ a1.sinks.k1.hdfs.retryInterval = 1
 func TestHDFS(t *testing.T) {
 	h := startHDFS(t)
 
-	// Killed in the middle; what it left behind is closed when its lease has run out, a minute later: at the end of this test.
-	killed := t.TempDir()
-	const lines = 200_000
-	numbered(t, filepath.Join(killed, "spool"), "a.log", 0, lines)
-	kills := 0
-	agent := hdfsAgent(t, killed, h.uri+"/logs/killed", "hdfs.rollCount = 20000", "hdfs.idleTimeout = 5")
-	p := startSluice(t, "agent", "-n", "a1", "-f", agent)
-	for kills < 3 {
-		had := 0
-		eventually(t, time.Minute, "the agent writes", func() error {
-			_, contents, err := h.files("/logs/killed")
-			n := 0
-			for _, c := range contents {
-				n += len(c)
-			}
-			if had == 0 {
-				had = n
-			}
-			if err == nil && (n == 0 || n == had) {
-				err = fmt.Errorf("%d bytes", n)
-			}
-			return err
-		})
-		p.kill()
-		kills++
-		p = startSluice(t, "agent", "-n", "a1", "-f", agent)
-	}
-
+	// What the killed agents leave behind is closed when their leases have run out, a minute later: at the end of this test.
+	day := startHDFSDay(t, h)
 	t.Run("as Flume", func(t *testing.T) { hdfsAsFlume(t, h) })
 	t.Run("formats", func(t *testing.T) { hdfsFormats(t, h) })
 	t.Run("refusals", func(t *testing.T) { hdfsRefusals(t, h) })
 	t.Run("bad input", func(t *testing.T) { hdfsBadInput(t, h) })
 
-	eventually(t, 3*time.Minute, "the files of the killed agents are closed and all lines are there", func() error {
-		names, contents, err := h.files("/logs/killed")
-		if err != nil {
-			return err
-		}
-		open := 0
-		for _, n := range names {
-			if strings.HasSuffix(n, ".tmp") {
-				open++
-			}
-		}
-		if missing, _, _ := tally(lines, contents); missing > 0 || open > 1 {
-			return fmt.Errorf("%d lines are missing, %d files are open", missing, open)
-		}
-		return nil
-	})
-	p.stop(t)
-	names, contents, err := h.files("/logs/killed")
-	if err != nil {
-		t.Fatal(err)
-	}
-	missing, double, strange := tally(lines, contents)
-	// A kill may cut a write that was not acknowledged in the middle of a line, at the end of a file.
-	if missing > 0 || len(strange) > kills || slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".tmp") }) {
-		t.Errorf("%d lines are missing, %d are no lines of ours: %.200q; files %q", missing, len(strange), strange, names)
-	}
-	t.Logf("%d kills: 0 of %d lines missing, %d doubled, %d cut", kills, lines, double, len(strange))
+	day.finish(t)
 }
 
 // hdfsAsFlume: Flume's sink and Sluice's write the same events by the same agent file. The directories, the names but for
@@ -458,9 +427,9 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 		"permission": {"/closed", "may not write to", func() { h.tool(t, "dfs", "-chmod", "777", "/closed") }},
 		"safe mode":  {"/logs/safe", "safe mode", func() { h.tool(t, "admin", "-safemode", "leave") }},
 		"quota":      {"/logs/full", "quota", func() { h.tool(t, "admin", "-clrSpaceQuota", "/logs/full") }},
-		"data node":  {"/logs/node", "", nil},
+		"data nodes": {"/logs/node", "", nil},
 	}
-	for _, name := range []string{"permission", "quota", "safe mode", "data node"} {
+	for _, name := range []string{"permission", "quota", "safe mode", "data nodes"} {
 		site := sites[name]
 		t.Run(name, func(t *testing.T) {
 			switch name {
@@ -476,18 +445,10 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 			conf := hdfsAgent(t, dir, h.uri+site.where+"/a", "hdfs.proxyUser = driver", "hdfs.rollCount = 0")
 			p := startSluice(t, "agent", "-n", "a1", "-f", conf)
 			where := site.where
-			if name == "data node" {
+			if name == "data nodes" {
 				eventually(t, time.Minute, "the agent writes", func() error { _, _, err := h.files(where); return err })
-				b, err := os.ReadFile(filepath.Join(h.dir, "datanode.pid"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				pid, err := strconv.Atoi(strings.Fields(string(b))[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
+				for _, node := range []string{"datanode", "datanode2", "datanode3"} {
+					h.signal(t, node, syscall.SIGKILL)
 				}
 				numbered(t, filepath.Join(dir, "spool"), "b.log", lines, 2*lines)
 				eventually(t, time.Minute, "the sink says what is wrong", func() error {
@@ -509,7 +470,7 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 				site.heal()
 			}
 			n := lines
-			if name == "data node" {
+			if name == "data nodes" {
 				n = 2 * lines
 			}
 			eventually(t, 2*time.Minute, "all lines are there", func() error {
@@ -528,7 +489,7 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 				t.Fatal(err)
 			}
 			missing, double, strange := tally(n, contents)
-			if missing > 0 || name != "data node" && (double > 0 || len(strange) > 0) {
+			if missing > 0 || name != "data nodes" && (double > 0 || len(strange) > 0) {
 				t.Errorf("%d missing, %d double, strange: %.200q", missing, double, strange)
 			}
 			if strings.Contains(strings.Join(names, " "), ".tmp") {
