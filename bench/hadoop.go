@@ -263,6 +263,7 @@ func (w workload) hadoopSink(b *strings.Builder, p place) {
 		line("hdfs.rollInterval = 0")
 		line("hdfs.rollCount = 0")
 		line("hdfs.rollSize = 67108864")
+		line("hdfs.minBlockReplicas = 1") // there is one data node; Flume would begin a file with each of its first 30 batches
 	case hbasePeer:
 		line("type = hbase2")
 		line("table = %s", p.Table)

@@ -139,17 +139,25 @@ func (r report) table(w io.Writer) {
 				continue
 			}
 			if name == "floor" {
-				fmt.Fprintf(w, "| %s | floor | %.2f M | %.2f M | | | |\n", s.Workload, a.PerSecond/1e6, a.PerCPU/1e6)
+				fmt.Fprintf(w, "| %s | floor | %s | %s | | | |\n", s.Workload, millions(a.PerSecond), millions(a.PerCPU))
 				continue
 			}
-			fmt.Fprintf(w, "| %s | %s | %.2f M | %.2f M | %.2f M | %.0f | %.2f |\n", s.Workload, name,
-				a.PerSecond/1e6, a.PerCPU/1e6, a.PerCPUStarted/1e6, a.PeakMB, a.Others)
+			fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %.0f | %.2f |\n", s.Workload, name,
+				millions(a.PerSecond), millions(a.PerCPU), millions(a.PerCPUStarted), a.PeakMB, a.Others)
 		}
 		if s.PerCPU != 0 {
 			fmt.Fprintf(w, "| %s | **ratio** | %.1f× | **%.1f×** (aim %.0f×) | %.1f× | 1/%.1f | |\n", s.Workload,
 				s.PerSecond, s.PerCPU, s.Target, s.PerCPUStarted, s.Memory)
 		}
 	}
+}
+
+// millions shows a rate with two digits or more that count.
+func millions(rate float64) string {
+	if rate < 1e5 {
+		return fmt.Sprintf("%.3f M", rate/1e6)
+	}
+	return fmt.Sprintf("%.2f M", rate/1e6)
 }
 
 func (r report) writeJSON(path string) error {
