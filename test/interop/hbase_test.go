@@ -454,7 +454,7 @@ a1.sinks.k.serializer.rowKey = {date:reversed}-{car_number}
 	flows("the table was made", func() {
 		said("table DriverCarInfo does not exist: create it, with the column family cf1")
 		h.do(t, "create", "DriverCarInfo", "other", "2", "4", "6")
-		ill("table DriverCarInfo has no column family cf1")
+		said("table DriverCarInfo has no column family cf1")
 		h.do(t, "family", "DriverCarInfo", "cf1")
 		said("delivers again")
 	})
