@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -23,21 +24,21 @@ import (
 	"time"
 )
 
-// realHDFS is an HDFS of three data nodes, where permissions are checked.
+// realHDFS is an HDFS where permissions are checked.
 type realHDFS struct{ dir, uri, web string }
 
-func startHDFS(t *testing.T) *realHDFS {
+func startHDFS(t *testing.T, dataNodes int) *realHDFS {
 	t.Helper()
 	fetched(t, "hdfs.sh")
 	h := &realHDFS{dir: t.TempDir()}
-	port := (&ports{}).row(t, 11)
+	port := (&ports{}).row(t, 2+3*dataNodes)
 	h.uri, h.web = fmt.Sprintf("hdfs://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d/webhdfs/v1", port+1)
 	t.Cleanup(func() {
 		if _, err := peer("hdfs.sh", nil, "stop", h.dir); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := peer("hdfs.sh", []string{fmt.Sprintf("HDFS_PORT=%d", port), "HDFS_NODES=3", "HDFS_PERMISSIONS=true"}, "start", h.dir); err != nil {
+	if _, err := peer("hdfs.sh", []string{fmt.Sprintf("HDFS_PORT=%d", port), fmt.Sprintf("HDFS_NODES=%d", dataNodes), "HDFS_PERMISSIONS=true"}, "start", h.dir); err != nil {
 		t.Fatal(err)
 	}
 	h.tool(t, "dfs", "-mkdir", "-p", "/logs", "/closed")
@@ -193,13 +194,14 @@ a1.sinks.k1.hdfs.retryInterval = 1
 }
 
 func TestHDFS(t *testing.T) {
-	h := startHDFS(t)
+	h := startHDFS(t, 3)
 
 	// What the killed agents leave behind is closed when their leases have run out, a minute later: at the end of this test.
 	day := startHDFSDay(t, h)
 	t.Run("as Flume", func(t *testing.T) { hdfsAsFlume(t, h) })
 	t.Run("formats", func(t *testing.T) { hdfsFormats(t, h) })
 	t.Run("refusals", func(t *testing.T) { hdfsRefusals(t, h) })
+	t.Run("bad bucket", func(t *testing.T) { hdfsBadBucket(t, h) })
 	t.Run("bad input", func(t *testing.T) { hdfsBadInput(t, h) })
 
 	day.finish(t)
@@ -498,6 +500,62 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 			t.Logf("%d lines, %d double; it said: %s", n, double, firstLine(p.out.String(), "err="))
 		})
 	}
+}
+
+// hdfsBadBucket: one of ten directories is closed to the agent. The lines of the others are delivered, its own are set aside,
+// and replayed when it is open.
+func hdfsBadBucket(t *testing.T, h *realHDFS) {
+	const lines = 3000
+	h.tool(t, "dfs", "-mkdir", "-p", "/logs/ten/7")
+	h.tool(t, "dfs", "-chmod", "777", "/logs/ten")
+	dir := t.TempDir()
+	numbered(t, filepath.Join(dir, "spool"), "a.log", 0, lines)
+	conf := hdfsAgent(t, dir, h.uri+"/logs/ten/%{digit}", "hdfs.proxyUser = driver", "hdfs.rollCount = 0", "hdfs.refusedTimeout = 2",
+		"deadletter = file", "deadletter.directory = "+dir+"/dead")
+	b, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf = writeConf(t, dir, string(b)+`a1.sources.r1.interceptors = i1
+a1.sources.r1.interceptors.i1.type = regex_extractor
+a1.sources.r1.interceptors.i1.regex = ^\\d*(\\d)\\s
+a1.sources.r1.interceptors.i1.serializers = s1
+a1.sources.r1.interceptors.i1.serializers.s1.name = digit
+`)
+	count := func() (contents []string, others int) {
+		names, contents, err := h.files("/logs/ten")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, n := range names {
+			if !strings.HasPrefix(n, "/logs/ten/7/") {
+				others += strings.Count(contents[i], "\n")
+			}
+		}
+		return contents, others
+	}
+	p := startSluice(t, "agent", "-n", "a1", "-f", conf)
+	eventually(t, time.Minute, "the lines of the other directories are there", func() error {
+		if _, others := count(); others < lines/10*9 {
+			return fmt.Errorf("%d lines; the agent says:\n%s", others, tail(p.out.String(), 1000))
+		}
+		return nil
+	})
+	p.stop(t) // drains: the rest are dead letters
+	contents, _ := count()
+	if missing, double, strange := tally(lines, contents); missing != lines/10 || double > 0 || len(strange) > 0 {
+		t.Errorf("%d missing, %d double, strange: %.200q", missing, double, strange)
+	}
+	h.tool(t, "dfs", "-chmod", "777", "/logs/ten/7")
+	if out, err := exec.Command(binary, "deadletter", "replay", filepath.Join(dir, "dead", "a1.sink.k1"), "-f", conf, "-n", "a1").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	contents, _ = count()
+	missing, double, strange := tally(lines, contents)
+	if missing > 0 || double > 0 || len(strange) > 0 {
+		t.Errorf("after the replay: %d missing, %d double, strange: %.200q", missing, double, strange)
+	}
+	t.Logf("%d lines for ten directories, one of them closed: %d set aside and replayed, 0 missing, 0 double", lines, lines/10)
 }
 
 func firstLine(log, with string) string {

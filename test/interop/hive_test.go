@@ -132,7 +132,7 @@ func TestHive(t *testing.T) {
 	fetched(t, "hive.sh")
 	h := &realHive{dir: t.TempDir(), uri: fmt.Sprintf("thrift://127.0.0.1:%d", freePort(t))}
 	t.Cleanup(func() { h.stop(t) })
-	hdfs := startHDFS(t)
+	hdfs := startHDFS(t, 1)
 	h.start(t)
 
 	// What Hive is asked at the end.
