@@ -238,8 +238,10 @@ func TestSinkPeers(t *testing.T) {
 		if n := counter(t, url, "CHANNEL."+name, "ChannelSize"); n != lines {
 			t.Errorf("%s: %d events in the channel, want %d", name, n, lines)
 		}
-		if ls := failed(name); len(ls) != 1 || !regexp.MustCompile(faults[name].text).MatchString(ls[0]) {
-			t.Errorf("%s: want one line with %q, log: %q", name, faults[name].text, ls)
+		for _, l := range failed(name) {
+			if !regexp.MustCompile(faults[name].text).MatchString(l) {
+				t.Errorf("%s: want %q, log: %q", name, faults[name].text, l)
+			}
 		}
 	}
 	if n := len(taking.Events()); n > 0 {
@@ -253,8 +255,15 @@ func TestSinkPeers(t *testing.T) {
 			got := peers[name].good.Bodies()
 			return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(got, w) })
 		})
-		if n := len(failed(name)); n != 1 {
-			t.Errorf("%s: %d lines at the end", name, n)
+		// Each cause once: a connection that is closed may be reset in one try, and end in another.
+		said := map[string]bool{}
+		for _, l := range failed(name) {
+			_, cause, _ := strings.Cut(l, " err=")
+			cause = regexp.MustCompile(`[0-9]+`).ReplaceAllString(cause, "")
+			if said[cause] || len(said) == 2 {
+				t.Errorf("%s: said again: %s", name, l)
+			}
+			said[cause] = true
 		}
 	}
 	if code := p.term(); code != 0 {
