@@ -95,24 +95,21 @@ func (h *hadoop) stop() error {
 	return errors.Join(errs...)
 }
 
-// portRow is the first of n free ports in a row.
+// portRow is the first of n free ports in a row, below those that the system
+// gives to clients: servers take a while to come up.
 func portRow(n int) (int, error) {
-	for range 100 {
-		first, err := freePort()
+	row := 0
+	for p := 22000; p < 30000; p++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 		if err != nil {
-			return 0, err
+			row = 0
+			continue
 		}
-		free := first+n <= 1<<16
-		for p := first; free && p < first+n; p++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
-			if err != nil {
-				free = false
-				break
-			}
-			free = l.Close() == nil
+		if err := l.Close(); err != nil {
+			return 0, fmt.Errorf("find %d free ports in a row: %w", n, err)
 		}
-		if free {
-			return first, nil
+		if row++; row == n {
+			return p - n + 1, nil
 		}
 	}
 	return 0, fmt.Errorf("find %d free ports in a row: none found", n)

@@ -219,9 +219,9 @@ func hbaseAsFlume(t *testing.T, h *realHBase) {
 			case 3: // does not match
 				fmt.Fprintf(&b, "no number %d\n", i)
 			case 5: // a row again, and an empty value
-				fmt.Fprintf(&b, "%d;\n", i-1)
+				fmt.Fprintf(&b, "%d;\n", keyOf(i, events))
 			default:
-				fmt.Fprintf(&b, "%d;값 %d; and; more \t%s\n", i*7919%events, i, strings.Repeat("x", i%50))
+				fmt.Fprintf(&b, "%d;값 %d; and; more \t%s\n", keyOf(i, events), i, strings.Repeat("x", i%50))
 			}
 		}
 		if err := os.WriteFile(filepath.Join(spool, "one.log"), []byte(b.String()), 0o644); err != nil {
@@ -308,16 +308,22 @@ a1.sinks.made.serializer.incrementRow = counter
 	sameLines(t, "cells of the table with made-up keys", made, flumeMade)
 }
 
+// keyOf is the row key of event i of hbaseAsFlume. A row comes again in another
+// batch only: of two puts in one, Flume's sink has left the older behind as the
+// last, on a busy machine.
+func keyOf(i, events int) int {
+	if i%10 == 5 && i > 200 {
+		i -= 195
+	}
+	return i * 7919 % events
+}
+
 // keyedRows is how many rows the events of hbaseAsFlume have.
 func keyedRows(events int) int {
 	rows := map[int]bool{}
 	for i := range events {
-		switch i % 10 {
-		case 3:
-		case 5:
-			rows[i-1] = true
-		default:
-			rows[i*7919%events] = true
+		if i%10 != 3 {
+			rows[keyOf(i, events)] = true
 		}
 	}
 	return len(rows)
