@@ -242,7 +242,7 @@ func hdfsAsFlume(t *testing.T, h *realHDFS) {
 			n := fmt.Sprintf("f%d", i)
 			names = append(names, n)
 			for _, p := range append([]string{"type = hdfs", "channel = " + n, "hdfs.path = " + h.uri + "/logs/" + who + "/" + n + "/%Y-%m-%d/%H", "hdfs.filePrefix = p-%{kind}-%M", "hdfs.timeZone = Asia/Seoul",
-				"hdfs.round = true", "hdfs.roundValue = 6", "hdfs.roundUnit = hour", "hdfs.rollCount = 25", "hdfs.rollSize = 0", "hdfs.rollInterval = 0", "hdfs.batchSize = 100", "hdfs.idleTimeout = 3",
+				"hdfs.round = true", "hdfs.roundValue = 6", "hdfs.roundUnit = hour", "hdfs.rollCount = 25", "hdfs.rollSize = 0", "hdfs.rollInterval = 0", "hdfs.batchSize = 100", "hdfs.idleTimeout = 5",
 				"hdfs.minBlockReplicas = 1"}, f...) {
 				fmt.Fprintf(&flows, "a1.sinks.%s.%s\n", n, p)
 			}
