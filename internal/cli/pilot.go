@@ -37,15 +37,15 @@ type pilotCmd struct {
 func (pilotCmd) Help() string {
 	return `Runs the smart-car collection pipeline on this machine, each part a process of
 its own: simulator, the handbook's agent with its two flows, broker, and an agent
-that consumes the topic into files. On the end or Ctrl-C it drains, and a ledger
+that consumes the topic into files or HBase. On the end or Ctrl-C it drains, and a ledger
 compares what was written with what arrived. Exit code 1 if it does not balance.
 docs/pilot.md explains the page and the ledger.
 
   sluice pilot --hdfs hdfs://nn:8020 --hbase zk:2181   ends as the handbook does
   sluice pilot --hdfs file:///tmp/collect              its partitions, without Hadoop
-  sluice pilot --topology 3                      agent 3 takes over from agent 2
-  sluice pilot --topology 3 --form replication   both get everything
-  sluice pilot --topology 4 --for 60s            four agents, an aggregator and its double`
+  sluice pilot --topology 3                            agent 3 takes over from agent 2
+  sluice pilot --topology 3 --form replication         both get everything
+  sluice pilot --topology 4 --for 60s                  four agents, an aggregator and its double`
 }
 
 // Run runs the pilot.
