@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -167,12 +169,22 @@ func TestHive(t *testing.T) {
 	})
 
 	// What a process of long ago left: its last row is cut.
-	left := filepath.Join(t.TempDir(), "left")
-	if err := os.WriteFile(left, []byte(`{"n":1000000,"text":"left"}`+"\n"+`{"n":1000001,"te`), 0o644); err != nil {
+	me, err := user.Current()
+	if err != nil {
 		t.Fatal(err)
 	}
-	hdfs.tool(t, "dfs", "-mkdir", "-p", "/elsewhere", "/docs/day=2023-11-15")
-	hdfs.tool(t, "dfs", "-put", left, "/docs/day=2023-11-15/_sluice.1600000000000")
+	left, err := http.NewRequest(http.MethodPut, hdfs.web+"/docs/day=2023-11-15/_sluice.1600000000000?op=CREATE&user.name="+me.Username,
+		strings.NewReader(`{"n":1000000,"text":"left"}`+"\n"+`{"n":1000001,"te`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("put a file: %s", resp.Status)
+	}
 	wantDocs = append(wantDocs, "1000000\tleft\tNULL\tNULL\t2023-11-15")
 
 	h.sql(t, fmt.Sprintf(`
