@@ -50,14 +50,14 @@ type outageForm struct {
 // first agent does not notice, the broker holds what HBase would have got, and
 // when HBase is back it gets that and every row is there.
 func TestHBaseOutage(t *testing.T) {
-	warm, away := 3*time.Second, 10*time.Second
+	warm, away := 2*time.Second, 5*time.Second
 	forms := []outageForm{{name: "both killed", killAgent: true, killBroker: true}}
 	if s := os.Getenv(outageEnv); s != "" {
 		var err error
 		if away, err = time.ParseDuration(s); err != nil {
 			t.Fatalf("%s: %v", outageEnv, err)
 		}
-		warm = 15 * time.Second
+		warm = 8 * time.Second
 		forms = []outageForm{
 			{name: "plain"},
 			{name: "agent killed", killAgent: true},
@@ -113,7 +113,7 @@ store.sources.topic.kafka.consumer.auto.offset.reset = earliest
 store.sources.topic.batchSize = 2000
 store.sources.topic.channels = c
 store.channels.c.type = file
-store.channels.c.capacity = 10000
+store.channels.c.capacity = 20000
 store.channels.c.checkpointDir = @dir@/store/checkpoint
 store.channels.c.dataDirs = @dir@/store/data
 store.sinks.hbase.type = hbase2
@@ -121,7 +121,7 @@ store.sinks.hbase.channel = c
 store.sinks.hbase.table = DriverCarInfo
 store.sinks.hbase.columnFamily = cf1
 store.sinks.hbase.zookeeperQuorum = @zookeeper@
-store.sinks.hbase.batchSize = 2000
+store.sinks.hbase.batchSize = 5000
 store.sinks.hbase.serializer = delimited
 store.sinks.hbase.serializer.colNames = @columns@
 store.sinks.hbase.serializer.rowKey = {date:reversed}-{car_number}
