@@ -212,6 +212,10 @@ const (
 	maxMutations = 2000 // an answer may have a stack trace for each
 )
 
+// minShare is how many mutations a request has before there is another one
+// beside it for other regions of the same server.
+const minShare = 100
+
 // quiet is how many retries in a row without any progress go unmentioned.
 const quiet = 5
 
@@ -412,9 +416,11 @@ func (c *Client) server(ctx context.Context, table, addr string, b *Batch, list 
 		return
 	}
 	limit := make(chan struct{}, c.cfg.PerServer)
+	// A server works on a request with one thread, region by region.
+	share := max(minShare, (len(list)+c.cfg.PerServer-1)/c.cfg.PerServer)
 	var lanes sync.WaitGroup
 	for len(list) > 0 {
-		lane := b.lane(list)
+		lane := b.lane(list, share)
 		list = list[len(lane):]
 		if len(list) == 0 && len(limit) == 0 {
 			c.lane(ctx, table, cn, b, lane)
@@ -441,16 +447,16 @@ func (b *Batch) chunk(list []int32) []int32 {
 	return list
 }
 
-// lane is the shortest start of list, in whole chunks, that ends with a region.
-func (b *Batch) lane(list []int32) []int32 {
-	n := 0
-	for n < len(list) {
-		n += len(b.chunk(list[n:]))
-		if n < len(list) && b.muts[list[n]].region != b.muts[list[n-1]].region {
-			break
+// lane is the shortest start of list that ends with a region and has share
+// mutations, or fills a request.
+func (b *Batch) lane(list []int32, share int) []int32 {
+	full := len(b.chunk(list))
+	for n := min(share, full); n < len(list); n++ {
+		if b.muts[list[n]].region != b.muts[list[n-1]].region {
+			return list[:n]
 		}
 	}
-	return list[:n]
+	return list
 }
 
 func (c *Client) lane(ctx context.Context, table string, cn *conn, b *Batch, list []int32) {
