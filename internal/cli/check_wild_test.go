@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,41 +9,15 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/flumeconf"
+	"github.com/sluice-data/sluice/test/realfiles"
 )
-
-// differences lists agents of the collection that come up otherwise than in
-// Flume 1.11, on purpose. The key is FILE/AGENT.
-var differences = map[string]string{
-	"005-wikibook-bigdata2nd-SmartCar_Agent.conf/SmartCar_Agent":      "the book's CollectDayInterceptor is there; that Flume had no jar of it",
-	"018-ahars-hdp-flume-sandbox-flume_10.conf/agent_10":              ownSerializer,
-	"019-ahars-hdp-flume-sandbox-flume_11.conf/agent_11":              ownSerializer,
-	"020-ahars-hdp-flume-sandbox-flume_12.conf/agent_12":              ownSerializer,
-	"021-ahars-hdp-flume-sandbox-flume_15.conf/agent_15_1":            ownSerializer,
-	"021-ahars-hdp-flume-sandbox-flume_15.conf/agent_15_2":            ownSerializer,
-	"022-ahars-hdp-flume-sandbox-flume_16.conf/agent_16":              ownSerializer,
-	"023-ahars-hdp-flume-sandbox-flume_17.conf/agent_17":              ownSerializer,
-	"065-brockn-avro-flume-hive-example-flume.conf/example":           ownSerializer,
-	"412-tomwhite-java-magazine-kite-flume.conf/tier1":                ownSerializer,
-	"255-mganta-xml-avro-multi-flume-multi-table.conf/hdfs-xml-agent": ownSerializer,
-	"256-mganta-xml-avro-multi-flume.conf/hdfs-xml-agent":             ownSerializer,
-	"056-bkvarda-historiangen-flume_agent.conf/histingest1":           noBrokers,
-	"064-briantwalter-spark1090-flume.conf/tier1":                     noBrokers,
-	"165-GuLiMen-aaLog-flume-hdfs-windows.conf/a1":                    "C:\\… is a name without a directory on Linux, over which Flume's taildir source stumbles",
-	"445-ZVladimirI-DSBDA_HW2-flume.conf/docker_flume":                "${HDFS_HOST}, which nobody set, is no address: Flume finds that at the first event",
-}
-
-// noBrokers: Flume's Kafka channel asks them, and a ZooKeeper, when it starts. Here it starts and tries again.
-const noBrokers = "in Flume nothing that is tied to the channel starts without its ZooKeeper and brokers"
-
-// ownSerializer: Flume looks for the class when the first file is opened, and fails with each batch from then on.
-const ownSerializer = "a serializer or deserializer of the author's own, which is on nobody's class path"
 
 // TestCheckRealFiles checks every file of the collection. Where an agent uses
 // only what is built, the components that would come up are those that Flume
 // 1.11 brought up.
 func TestCheckRealFiles(t *testing.T) {
-	dir := cmp.Or(os.Getenv("SLUICE_SHARED"), "../../../shared")
-	table, err := os.ReadFile(filepath.Join(dir, "flume-conf", "flume-1.11.tsv"))
+	dir := realfiles.Dir("../..")
+	table, err := os.ReadFile(filepath.Join(dir, "flume-1.11.tsv"))
 	if err != nil {
 		t.Skipf("SKIPPED: 225 real agent files were not checked: %v (set SLUICE_SHARED)", err)
 	}
@@ -54,7 +27,7 @@ func TestCheckRealFiles(t *testing.T) {
 		col := append(strings.Split(line, "\t"), "", "", "", "", "")
 		file, name, outcome := col[0], col[1], col[2]
 		id := file + "/" + name
-		path := filepath.Join(dir, "flume-conf", file)
+		path := filepath.Join(dir, file)
 		r, err := (&checkCmd{Files: []string{path}, Name: []string{name}}).check(env)
 		if err != nil {
 			t.Errorf("%s: %v", id, err)
@@ -88,7 +61,7 @@ func TestCheckRealFiles(t *testing.T) {
 		for i := range got {
 			same = same && slices.Equal(got[i], want[i])
 		}
-		reason, differs := differences[id]
+		reason, differs := realfiles.Differences[id]
 		used[id] = true
 		switch {
 		case !same && !differs:
@@ -97,7 +70,7 @@ func TestCheckRealFiles(t *testing.T) {
 			t.Errorf("%s no longer differs from Flume, take it from the list (%s)", id, reason)
 		}
 	}
-	for id := range differences {
+	for id := range realfiles.Differences {
 		if !used[id] {
 			t.Errorf("%s is listed as a difference but was not compared", id)
 		}
@@ -164,7 +137,7 @@ func allBuilt(t *testing.T, path, name string) bool {
 // TestCheckHandbook checks the five stages of the smart-car handbook's agent
 // file: each can start, and nothing is left out.
 func TestCheckHandbook(t *testing.T) {
-	dir := filepath.Join(cmp.Or(os.Getenv("SLUICE_SHARED"), "../../../shared"), "flume-conf")
+	dir := realfiles.Dir("../..")
 	for stage, number := range []string{"001", "002", "003", "004", "005"} {
 		path := filepath.Join(dir, number+"-wikibook-bigdata2nd-SmartCar_Agent.conf")
 		if _, err := os.Stat(path); err != nil {
