@@ -288,6 +288,7 @@ func (r *rotated) caughtUp(t *testing.T, total int64) {
 // TestRotation has a log of 50,000 lines a second rotated under an agent that is stopped and killed, and accounts for
 // every line.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		truncate bool
