@@ -212,7 +212,7 @@ func explain(err error, what, where, who string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: the user %s may not %s %s: give it the right (hdfs dfs -chown or -chmod), or set hdfs.proxyUser or HADOOP_USER_NAME", err, who, what, where)
+		return fmt.Errorf("%w: the user %s may not %s %s: give it the right (hdfs dfs -chown or -chmod), or set HADOOP_USER_NAME (an HDFS sink also has hdfs.proxyUser)", err, who, what, where)
 	}
 	var remote hdfs.Error
 	if errors.As(err, &remote) {

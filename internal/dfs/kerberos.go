@@ -14,7 +14,7 @@ import (
 // kerberosClient reads what a login needs.
 func kerberosClient(o Options) (*krb.Client, error) {
 	if o.Principal == "" || o.Keytab == "" {
-		return nil, errors.New("the cluster wants Kerberos: set hdfs.kerberosPrincipal and hdfs.kerberosKeytab")
+		return nil, errors.New("the cluster wants Kerberos: set hdfs.kerberosPrincipal and hdfs.kerberosKeytab of the HDFS sink (the Hive sink has no Kerberos)")
 	}
 	keys, err := keytab.Load(o.Keytab)
 	if err != nil {
