@@ -188,11 +188,14 @@ func (c *Charset) nextMulti(p []byte) (rune, int) {
 		if nSrc == 0 {
 			break
 		}
-		r, _ := utf8.DecodeRune(out[:nDst])
-		if r == utf8.RuneError {
-			r = Bad
+		r, n := utf8.DecodeRune(out[:nDst])
+		switch {
+		case r != utf8.RuneError && n == nDst:
+			return r, nSrc
+		case nSrc == 2 && p[1] < utf8.RuneSelf:
+			return Bad, 1 // as in Java: what is ASCII is not swallowed
 		}
-		return r, nSrc
+		return Bad, nSrc // also the four codes of HKSCS that are two characters each, which Java does not read either
 	}
 	return Bad, 1
 }
@@ -277,11 +280,20 @@ func (c *Charset) appendMulti(dst, p []byte) ([]byte, bool) {
 	dst = dst[:cap(dst)]
 	nDst, nSrc, err := c.dec.Transform(dst[start:], p, true)
 	out := dst[:start+nDst]
-	if err != nil || nSrc < len(p) || bytes.Contains(out[start:], []byte("\uFFFD")) {
+	if err != nil || nSrc < len(p) {
 		return dst[:start], false
+	}
+	for _, s := range alone {
+		if bytes.Contains(out[start:], []byte(s)) {
+			return dst[:start], false
+		}
 	}
 	return out, true
 }
+
+// alone is what appendMulti leaves to nextMulti: replacements, and the second
+// halves of the codes that are two characters each.
+var alone = [...]string{"\uFFFD", "\u0304", "\u030C"}
 
 // AppendText encodes UTF-8 text and appends it to dst. What c has no
 // character for becomes a question mark, as in Java.

@@ -47,6 +47,8 @@ func TestDecode(t *testing.T) {
 		{"x-windows-949", "a\xff", "a�", "a", 1},
 		{"EUC-KR", "a\xc7", "a�", "a", 1},
 		{"Shift_JIS", "\x93\xfa\x96\x7b\xb1", "日本ｱ", "日本ｱ", -1},
+		{"x-windows-949", "\x81#\x81\n", "\uFFFD#\uFFFD\n", "#\n", 0},
+		{"Big5-HKSCS", "a\x88\xa3b", "a\uFFFDb", "ab", 1},
 		{"GBK", "\xc4\xe3\xba\xc3", "你好", "你好", -1},
 		{"GB18030", "\x81\x30\x81\x30", "\u0080", "\u0080", -1},
 		{"UTF-16BE", "\x00a\xd8\x3d\xde\x00", "a😀", "a😀", -1},

@@ -60,7 +60,10 @@ var table = []struct {
 	{single("KOI8-U", charmap.KOI8U), "koi8_u"},
 	{single("x-MacRoman", charmap.Macintosh), "macroman"},
 	{single("x-MacCyrillic", charmap.MacintoshCyrillic), "maccyrillic"},
-	// x/text has one table for both; it is a superset of EUC-KR.
+	// The tables are x/text's, which are the WHATWG's. Against Java's they read
+	// more than EUC-KR, Shift_JIS, GB2312 and Big5 have, leave out the codes for
+	// private use, and differ in a few signs (the wave dash, the middle dot) and,
+	// in Big5, in rows C6-C8, which are those of HKSCS.
 	{multi("EUC-KR", korean.EUCKR), "euckr euc_kr ksc5601 ksc_5601 ksc5601-1987 ksc5601_1987 ks_c_5601-1987 cseuckr 5601"},
 	{multi("x-windows-949", korean.EUCKR), "windows-949 windows949 ms949 ms_949 cp949 uhc"},
 	{multi("Shift_JIS", japanese.ShiftJIS), "sjis shift-jis x-sjis ms_kanji csshiftjis"},
