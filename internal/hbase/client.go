@@ -41,7 +41,7 @@ type Config struct {
 	ConnectTimeout time.Duration // 10 s
 	RPCTimeout     time.Duration // for one request; 60 s
 	Timeout        time.Duration // for a whole Do, and for a Scan during which nothing comes; 60 s
-	PerServer      int           // requests under way at one server; 2
+	PerServer      int           // requests under way at one server; 4
 
 	Log *slog.Logger
 	// Trouble is told what holds a Do up for longer than a few retries, and
@@ -87,7 +87,7 @@ func New(cfg Config) *Client {
 	cfg.Registry = cmp.Or(cfg.Registry, ZooKeeperRegistry)
 	cfg.Parent = cmp.Or(cfg.Parent, "/hbase")
 	cfg.User = cmp.Or(cfg.User, "nobody")
-	cfg.PerServer = cmp.Or(cfg.PerServer, 2)
+	cfg.PerServer = cmp.Or(cfg.PerServer, 4)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +60,15 @@ type config struct {
 	user      string
 	// In ms, as hbase-site.xml has them; 0: not set.
 	rpcTimeout, timeout, pause int64
+
+	perServer int
 }
+
+// perServerKey is HBase's name for the requests under way at a server.
+const (
+	perServerKey = "hbase.client.max.perserver.tasks"
+	maxPerServer = 100
+)
 
 const kerberos = "Kerberos is not there; use an HBase whose hbase.security.authentication is simple, reached through a network that is protected otherwise"
 
@@ -88,6 +97,8 @@ func (c *config) Fields() []component.Field {
 			Describe("How long to wait for the answer to one request."),
 		inSite(component.Int64("hbase.client.pause", &c.pause, 0).Min(0).In("ms"), "100").
 			Describe("The pause before the first retry; later ones are up to 20 times as long."),
+		inSite(component.Int(perServerKey, &c.perServer, 0).Min(0).Max(maxPerServer).In("requests"), "4").
+			Describe("How many requests of a batch, each for other regions, are under way at a region server at once. Java's client has 2; a server works on a request with one thread."),
 		component.String("user", &c.user, "").AsDefault("($HADOOP_USER_NAME, else the process's user)").
 			Describe("The user that the sink says it is; HBase believes it, as Kerberos is off."),
 	}
@@ -171,6 +182,13 @@ func (c *config) client(env component.Env) (client.Config, error) {
 		}
 		if ms = min(ms, 1<<31-1); ms > 0 {
 			*n.into = time.Duration(ms) * time.Millisecond
+		}
+	}
+
+	cfg.PerServer = c.perServer
+	if v := site.Get(perServerKey); cfg.PerServer == 0 && v != "" {
+		if cfg.PerServer, err = strconv.Atoi(v); err != nil || cfg.PerServer < 1 || cfg.PerServer > maxPerServer {
+			return cfg, wrong("hbaseSite", fmt.Errorf("%s: %q is not a number from 1 to %d", perServerKey, v, maxPerServer))
 		}
 	}
 

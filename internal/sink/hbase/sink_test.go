@@ -456,6 +456,9 @@ func TestConfig(t *testing.T) {
 		{"asynchbase", site("hbase.client.operation.timeout=7"), "asynchbase", []string{"zookeeperQuorum=a:1", "timeout=-1", "async.hbase.rpcs.batch.size=1"},
 			"zookeeper [a:1] /hbase hadoop 0s 1m0s; async.hbase.rpcs.batch.size: no effect: these are settings of the library asynchbase, which is not there; hbase.rpc.timeout and others stand beside it; timeout: counts as 60000, as in Flume"},
 
+		{"requests", site(perServerKey + "=3"), "hbase2", []string{"zookeeperQuorum=a:1"}, "zookeeper [a:1] /hbase hadoop 0s 0s 3 at a server"},
+		{"requests over site", site(perServerKey + "=3"), "hbase2", []string{"zookeeperQuorum=a:1", perServerKey + "=5"}, "zookeeper [a:1] /hbase hadoop 0s 0s 5 at a server"},
+		{"requests in a bad site", site(perServerKey + "=0"), "hbase2", []string{"zookeeperQuorum=a:1"}, `error: hbaseSite: hbase.client.max.perserver.tasks: "0" is not a number from 1 to 100`},
 		{"no bootstrap", "", "hbase2", []string{"hbase.client.registry.impl=RpcConnectionRegistry"}, "error: hbase.client.bootstrap.servers: required with this registry, but not set (masters or region servers as HOST:PORT)"},
 		{"unknown registry", "", "hbase2", []string{"hbase.client.registry.impl=x.Y"}, `error: hbase.client.registry.impl: unknown registry "x.Y"`},
 		{"Kerberos", "", "hbase2", []string{"kerberosPrincipal=p"}, "error: kerberosPrincipal: not supported: " + kerberos},
@@ -501,6 +504,9 @@ func TestConfig(t *testing.T) {
 			} else {
 				c := s.cfg
 				got = fmt.Sprintf("%s %s %s %s %v %v", c.Registry, append(c.Quorum, c.Bootstrap...), c.Parent, c.User, c.RPCTimeout, c.Timeout)
+				if c.PerServer > 0 {
+					got += fmt.Sprintf(" %d at a server", c.PerServer)
+				}
 				for _, f := range findings {
 					got += "; " + f
 				}
