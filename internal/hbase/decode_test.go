@@ -175,7 +175,7 @@ func TestAllocations(t *testing.T) {
 			if b.Put(row) != nil || b.Add(family, qualifier, value) != nil || b.Add(family, qualifier, value) != nil {
 				t.Fatal("refused")
 			}
-			b.muts[i].region = r
+			b.muts[i].region, b.muts[i].err = r, errUnanswered
 		}
 		q.list = list
 		q.plan()
@@ -223,6 +223,7 @@ func FuzzReadCell(f *testing.F) {
 // FuzzMulti reads frames as answers to a request of three mutations.
 func FuzzMulti(f *testing.F) {
 	f.Add([]byte("\x02\x08\x01\x08\x0a\x06\x0a\x04\x0a\x02\x08\x00"))
+	f.Add([]byte("\x0200\b\n\x06\n\x0200\x100")) // done, and failed
 	f.Add([]byte("\x0c\x08\x01\x12\x08\x0a\x01x\x12\x01y\x28\x01"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		frame, err := readFrame(bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(len(p))), p...)), nil)

@@ -453,7 +453,8 @@ func (q *multi) parse(param []byte) error {
 				}
 				e.region = true
 				for i := run.from; i < run.to; i++ {
-					q.b.muts[q.list[i]].err = e
+					m := &q.b.muts[q.list[i]]
+					m.done, m.err = false, e
 				}
 			}
 			return nil
@@ -483,10 +484,11 @@ func (q *multi) parseResult(run regionRun, p []byte) error {
 	if index < uint64(run.from) || index >= uint64(run.to) {
 		return fmt.Errorf("%w: an answer for the mutations %d to %d names %d", errMessage, run.from, run.to-1, index)
 	}
+	// Of two answers for a mutation the one that says that it failed counts.
 	m := &q.b.muts[q.list[index]]
 	if failed != nil {
-		m.err = failed
-	} else {
+		m.done, m.err = false, failed
+	} else if m.err == errUnanswered {
 		m.done, m.err = true, nil
 	}
 	return nil
