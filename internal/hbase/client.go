@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -41,6 +40,7 @@ type Config struct {
 	ConnectTimeout time.Duration // 10 s
 	RPCTimeout     time.Duration // for one request; 60 s
 	Timeout        time.Duration // for a whole Do, and for a Scan during which nothing comes; 60 s
+	Late           time.Duration // after which an answer is late, and hbase:meta is asked whether the server is still that of the region; 2 s
 	PerServer      int           // requests under way at one server; 4
 
 	Log *slog.Logger
@@ -62,7 +62,8 @@ type Client struct {
 	conns  map[connKey]*slot
 	closed bool
 
-	warned atomic.Bool // of trouble, since the last Do that went through
+	warned   bool // of trouble, since the last Do that went through
+	warnedAt time.Time
 }
 
 type connKey struct{ addr, service string }
@@ -84,6 +85,7 @@ func New(cfg Config) *Client {
 	def(&cfg.ConnectTimeout, 10*time.Second)
 	def(&cfg.RPCTimeout, time.Minute)
 	def(&cfg.Timeout, time.Minute)
+	def(&cfg.Late, 2*time.Second)
 	cfg.Registry = cmp.Or(cfg.Registry, ZooKeeperRegistry)
 	cfg.Parent = cmp.Or(cfg.Parent, "/hbase")
 	cfg.User = cmp.Or(cfg.User, "nobody")
@@ -216,8 +218,13 @@ const (
 // beside it for other regions of the same server.
 const minShare = 100
 
-// quiet is how many retries in a row without any progress go unmentioned.
-const quiet = 5
+// quiet is for how many of Config.Pause a Do without any progress goes
+// unmentioned, and warnEvery how often the log has a warning at most: regions
+// that are moved one after the other hold up one Do after the other.
+const (
+	quiet     = 20
+	warnEvery = time.Minute
+)
 
 // Do sends b's mutations and waits until the servers have confirmed each, or
 // it has failed for good, or Config.Timeout is over. It returns nil when all
@@ -231,7 +238,8 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 		b.muts[i].err, b.muts[i].done, b.muts[i].alone, b.muts[i].region = nil, false, false, nil
 		b.pending = append(b.pending, int32(i))
 	}
-	deadline := time.Now().Add(c.cfg.Timeout)
+	progress := time.Now()
+	deadline := progress.Add(c.cfg.Timeout)
 	told := false
 	defer func() {
 		if told {
@@ -253,19 +261,22 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 			break
 		}
 		if idle++; len(b.pending) < before {
-			idle = 0
+			idle, progress = 0, time.Now()
 		}
 		pause := c.pause(idle)
+		if moves(err) {
+			pause = min(pause, c.pause(movingIdle))
+		}
 		if time.Now().Add(pause).After(deadline) {
 			b.giveUp(c.cfg.Timeout)
 			break
 		}
-		if idle >= quiet && !told {
-			told = true
-			if !c.warned.Swap(true) {
-				c.cfg.Log.Warn("HBase does not take the events yet; trying on", "table", table, "err", err)
+		if time.Since(progress) >= quiet*c.cfg.Pause {
+			if !told {
+				told = true
+				c.cfg.Trouble(err)
 			}
-			c.cfg.Trouble(err)
+			c.warn(table, err)
 		}
 		if !sleep(ctx, pause) {
 			b.failPending(ctx.Err())
@@ -274,9 +285,34 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 	}
 	err := b.first()
 	if err == nil {
-		c.warned.Store(false)
+		c.mu.Lock()
+		c.warned = false
+		c.mu.Unlock()
 	}
 	return err
+}
+
+func (c *Client) warn(table string, err error) {
+	c.mu.Lock()
+	now := time.Now()
+	say := !c.warned && now.Sub(c.warnedAt) >= warnEvery
+	if say {
+		c.warned, c.warnedAt = true, now
+	}
+	c.mu.Unlock()
+	if say {
+		c.cfg.Log.Warn("HBase does not take the events yet; trying on", "table", table, "err", err)
+	}
+}
+
+// movingIdle is the number of the retry behind which pauses do not grow where
+// a server has said that the region is elsewhere: that lasts a second or so.
+const movingIdle = 4
+
+// moves says whether the server knows the region, or knew it.
+func moves(err error) bool {
+	var e *RemoteError
+	return errors.As(err, &e) && (e.remedy() == lookUpAgain || e.simple() == "RegionOpeningException")
 }
 
 // pause grows as that of Java's client does, but not as far: what waits for an
@@ -462,7 +498,7 @@ func (b *Batch) lane(list []int32, share int) []int32 {
 func (c *Client) lane(ctx context.Context, table string, cn *conn, b *Batch, list []int32) {
 	for len(list) > 0 {
 		part := b.chunk(list)
-		err := c.send(ctx, cn, b, part)
+		err := c.send(ctx, table, cn, b, part)
 		switch {
 		case err == nil:
 			c.heed(table, cn.addr, b, part)
@@ -489,13 +525,55 @@ func (b *Batch) tooBig(part []int32, err error) bool {
 
 var errUnanswered = errors.New("the server's answer leaves it out")
 
+// errGone ends a connection to a server that HBase has given up, as may we.
+var errGone = errors.New("no answer, and what it had is at other servers now")
+
+// watch is begun with a request and ended with its answer. While that is late it asks gone again and again, and
+// when the server has lost all that the request is for the connection fails. A server that is frozen, or behind a cut, would else
+// be waited for until Config.RPCTimeout is over, long after HBase itself has given it up.
+func (c *Client) watch(ctx context.Context, cn *conn, gone func(context.Context) (bool, error)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	timer := time.AfterFunc(c.cfg.Late, func() {
+		defer close(done)
+		for {
+			if lost, err := gone(ctx); err == nil && lost { // where it cannot be known the answer is still waited for
+				cn.fail(errGone)
+				return
+			}
+			if !sleep(ctx, c.cfg.Late) {
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		if !timer.Stop() {
+			<-done
+		}
+	}
+}
+
 // send is one request. The error is that of all of it.
-func (c *Client) send(ctx context.Context, cn *conn, b *Batch, part []int32) error {
+func (c *Client) send(ctx context.Context, table string, cn *conn, b *Batch, part []int32) error {
 	for _, i := range part {
 		b.muts[i].err = errUnanswered
 	}
 	q := multi{b: b, list: part, nonceGroup: c.nonce}
 	q.plan()
+	defer c.watch(ctx, cn, func(ctx context.Context) (gone bool, err error) {
+		var last *region
+		for _, i := range part {
+			if m := &b.muts[i]; m.region != last {
+				last = m.region
+				r, err := c.lookUp(ctx, table, b.row(i))
+				if err != nil || r.addr == cn.addr {
+					return false, err
+				}
+			}
+		}
+		return true, nil
+	})()
 	return cn.do(ctx, requestHeader{method: "Multi", cells: q.cellBytes()}, q.paramSize(), q.appendParam, q.appendCells,
 		func(param, _ []byte) error { return q.parse(param) })
 }

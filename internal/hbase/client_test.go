@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -389,6 +390,91 @@ func TestServerHangs(t *testing.T) {
 	close(release)
 	cl.cfg.RPCTimeout, cl.cfg.Timeout = time.Minute, time.Minute
 	do(t, cl, rows(t, "a=1"))
+}
+
+// A server that is frozen is not waited for when its regions, or hbase:meta,
+// are elsewhere: not for as long as a request may take.
+func TestFrozenServer(t *testing.T) {
+	for _, registry := range []string{ZooKeeperRegistry, RPCRegistry} {
+		t.Run(registry, func(t *testing.T) {
+			c := hbasetest.New(t, 3)
+			c.CreateTable("t", []string{"f"}, "3", "6")
+			cl := connect(t, c, func(cfg *Config) {
+				cfg.RPCTimeout, cfg.Timeout, cfg.Late = time.Hour, time.Hour, 5*time.Millisecond
+				cfg.Registry, cfg.Bootstrap = registry, []string{c.Addr(0), c.Addr(2)}
+				cfg.ConnectTimeout = 200 * time.Millisecond // of a try to ask the frozen one
+			})
+			do(t, cl, rows(t, "1=a", "4=a", "7=a"))
+			frozen := func(server int, happens func()) {
+				t.Helper()
+				c.Freeze(server)
+				done := make(chan error)
+				go func() { done <- cl.Do(t.Context(), "t", rows(t, "1=b", "4=b", "7=b")) }()
+				select {
+				case err := <-done:
+					t.Fatalf("server %d was not needed: %v", server, err)
+				case <-time.After(50 * time.Millisecond):
+				}
+				happens()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				c.StopServer(server)
+				c.StartServer(server)
+			}
+			frozen(1, func() { c.Move("t", "4", 2) })
+			cl.Forget()
+			frozen(0, func() { c.MoveMeta(1); c.Move("t", "1", 2) })
+			// Reading is no different.
+			c.Freeze(2)
+			done := make(chan error)
+			go func() { done <- cl.Scan(t.Context(), "t", Scan{}, func([]Cell) error { return nil }) }()
+			for _, row := range []string{"1", "4", "7"} {
+				c.Move("t", row, 1)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Regions that move one after the other, each longer than goes unmentioned,
+// are a warning, not one for each.
+func TestWarnsOnceAMinute(t *testing.T) {
+	c := hbasetest.New(t, 1)
+	c.CreateTable("t", []string{"f"})
+	var log bytes.Buffer
+	told := make(chan error, 100)
+	cl := connect(t, c, func(cfg *Config) {
+		cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+		cfg.Trouble = func(err error) { told <- err }
+	})
+	var moving atomic.Bool
+	c.RegionFault = func(int, []string) (string, string) {
+		if moving.Load() {
+			return notServing, "r is closing"
+		}
+		return "", ""
+	}
+	for range 3 {
+		moving.Store(true)
+		done := make(chan error)
+		go func() { done <- cl.Do(t.Context(), "t", rows(t, "1=a")) }()
+		if err := <-told; err == nil {
+			t.Error("told nil")
+		}
+		moving.Store(false)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := <-told; err != nil {
+			t.Errorf("told %v at the end", err)
+		}
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, &log)
+	}
 }
 
 func TestCancel(t *testing.T) {

@@ -70,6 +70,11 @@ func (c *Client) lookUp(ctx context.Context, table string, row []byte) (*region,
 	param := appendMetaScan(nil, key, []byte(table+",,"))
 	var r *region
 	var answer error
+	end := c.watch(ctx, cn, func(ctx context.Context) (bool, error) {
+		now, err := c.askRegistry(ctx)
+		return now != addr, err
+	})
+	defer end()
 	err = cn.do(ctx, requestHeader{method: "Scan", priority: 200}, len(param),
 		func(b []byte) []byte { return append(b, param...) }, nil,
 		func(param, block []byte) error {
@@ -159,19 +164,26 @@ func (c *Client) metaServer(ctx context.Context) (string, error) {
 	if addr != "" {
 		return addr, nil
 	}
+	addr, err := c.askRegistry(ctx)
+	if err != nil {
+		return "", fmt.Errorf("find hbase:meta: %w", err)
+	}
+	c.mu.Lock()
+	c.meta = addr
+	c.mu.Unlock()
+	return addr, nil
+}
+
+func (c *Client) askRegistry(ctx context.Context) (addr string, err error) {
 	ask := c.askZooKeeper
 	if c.cfg.Registry == RPCRegistry {
 		ask = c.askServers
 	}
 	s, err := ask(ctx)
 	if err != nil {
-		return "", fmt.Errorf("find hbase:meta: %w", err)
+		return "", err
 	}
-	addr = s.addr()
-	c.mu.Lock()
-	c.meta = addr
-	c.mu.Unlock()
-	return addr, nil
+	return s.addr(), nil
 }
 
 func (c *Client) forgetMeta(addr string) {
@@ -214,7 +226,11 @@ func (c *Client) askServers(ctx context.Context) (serverName, error) {
 	return serverName{}, errors.Join(errs...)
 }
 
+// askServer waits as long as for a connection, so that one that is frozen does
+// not keep the others from being asked.
 func (c *Client) askServer(ctx context.Context, addr string) (s serverName, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ConnectTimeout, errNoAnswer)
+	defer cancel()
 	cn, err := c.conn(ctx, addr, metaService)
 	if err != nil {
 		return s, err
@@ -227,6 +243,9 @@ func (c *Client) askServer(ctx context.Context, addr string) (s serverName, err 
 		})
 	if err == nil && s.host == "" {
 		err = errors.New("it does not know where hbase:meta is yet")
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		return s, fmt.Errorf("ask %s: %w", addr, err)

@@ -102,12 +102,17 @@ func (c *Client) scanOnce(ctx context.Context, table string, family, from []byte
 	cn, err := c.conn(ctx, r.addr, clientService)
 	if err == nil {
 		param := appendTableScan(nil, r.name, family, from, want)
+		end := c.watch(ctx, cn, func(ctx context.Context) (bool, error) {
+			now, err := c.lookUp(ctx, table, from)
+			return err == nil && now.addr != r.addr, err
+		})
 		err = cn.do(ctx, requestHeader{method: "Scan"}, len(param), func(b []byte) []byte { return append(b, param...) }, nil,
 			func(param, block []byte) (err error) {
 				// The frame is used again when this returns.
 				cells, more, err = parseScan(bytes.Clone(param), bytes.Clone(block))
 				return err
 			})
+		end()
 	}
 	if err == nil {
 		return r, cells, more, nil

@@ -24,26 +24,33 @@ import (
 // realHBase is an Apache HBase, and its own Java client.
 type realHBase struct {
 	dir  string
-	port int // of the master; the region server has the next but one
+	port int // of the master; the region server has the next but one, others those after it
 	zk   string
 	in   io.Writer
 	out  *bufio.Reader
 }
 
-func newHBase(t *testing.T) *realHBase {
+// newHBase starts it in one process.
+func newHBase(t *testing.T) *realHBase { return startHBase(t, 5, "HBASE_HEAP=768m") }
+
+// startHBase starts it with settings of its script's; it needs so many ports.
+func startHBase(t *testing.T, ports int, env ...string) *realHBase {
 	t.Helper()
 	fetched(t, "hbase.sh")
-	zk := keptPorts(t, 5)
+	zk := keptPorts(t, ports)
 	h := &realHBase{dir: t.TempDir(), port: zk + 1}
 	h.zk = fmt.Sprintf("127.0.0.1:%d", zk)
-	env := []string{fmt.Sprintf("HBASE_ZK_PORT=%d", zk), fmt.Sprintf("HBASE_PORT=%d", h.port), "HBASE_HEAP=768m"}
+	env = append([]string{fmt.Sprintf("HBASE_ZK_PORT=%d", zk), fmt.Sprintf("HBASE_PORT=%d", h.port)}, env...)
 	if _, err := peer("hbase.sh", env, "start", h.dir); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(h.dir, "log"))
-			t.Logf("HBase's log (end):\n%s", tail(string(log), 4000))
+			logs, _ := filepath.Glob(filepath.Join(h.dir, "*log"))
+			for _, name := range logs {
+				log, _ := os.ReadFile(name)
+				t.Logf("HBase's %s (end):\n%s", filepath.Base(name), tail(string(log), 4000))
+			}
 		}
 		h.stop(t)
 	})
@@ -89,7 +96,13 @@ func (h *realHBase) start(t *testing.T) {
 // signal sends a signal to HBase's process.
 func (h *realHBase) signal(t *testing.T, sig syscall.Signal) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(h.dir, "hbase.pid"))
+	h.signalTo(t, "hbase", sig)
+}
+
+// signalTo sends one to a process of a cluster.
+func (h *realHBase) signalTo(t *testing.T, name string, sig syscall.Signal) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(h.dir, name+".pid"))
 	if err != nil {
 		t.Fatal(err)
 	}

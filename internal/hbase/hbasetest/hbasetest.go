@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Cluster is an HBase. Server 0 has hbase:meta.
+// Cluster is an HBase. Server 0 has hbase:meta at first.
 type Cluster struct {
 	t  testing.TB
 	zk net.Listener
@@ -33,6 +33,7 @@ type Cluster struct {
 	nonces  map[string]bool
 	nextID  int
 	noMeta  bool
+	meta    int // the server of hbase:meta
 	multis  int
 	scans   int // of hbase:meta
 	zkGets  int
@@ -76,6 +77,8 @@ type server struct {
 	port  int
 	l     net.Listener
 	conns map[net.Conn]bool
+
+	frozen chan struct{} // closed when that is over; nil: it is not
 }
 
 // New starts a cluster of n region servers. It ends with the test.
@@ -141,7 +144,24 @@ func (c *Cluster) StopServer(i int) {
 	for nc := range s.conns {
 		nc.Close()
 	}
+	s.thaw()
 }
+
+// Freeze lets a server take connections and requests, and answer none. It
+// ends with StopServer, and what was asked meanwhile is not done.
+func (c *Cluster) Freeze(i int) {
+	c.locked(func() { c.servers[i].frozen = make(chan struct{}) })
+}
+
+func (s *server) thaw() {
+	if s.frozen != nil {
+		close(s.frozen)
+		s.frozen = nil
+	}
+}
+
+// MoveMeta puts hbase:meta on another server.
+func (c *Cluster) MoveMeta(to int) { c.locked(func() { c.meta = to }) }
 
 // HideMeta takes the node of hbase:meta out of ZooKeeper, or puts it back.
 func (c *Cluster) HideMeta(hide bool) { c.locked(func() { c.noMeta = hide }) }
@@ -305,12 +325,18 @@ func (c *Cluster) zkSession(nc net.Conn) {
 		}
 		answer = binary.BigEndian.AppendUint32(answer, 0)
 		data := append([]byte{0xFF, 0, 0, 0, 3}, "abcPBUF"...)
-		data = message(data, 1, c.serverName(0))
+		data = message(data, 1, c.metaServer())
 		data = number(data, 2, 0)
 		data = number(data, 3, 3)
 		answer = binary.BigEndian.AppendUint32(answer, uint32(len(data)))
 		send(nc, append(append(answer, data...), make([]byte, 68)...)) // Stat
 	}
+}
+
+func (c *Cluster) metaServer() []byte {
+	var i int
+	c.locked(func() { i = c.meta })
+	return c.serverName(i)
 }
 
 func (c *Cluster) serverName(i int) []byte {
@@ -436,6 +462,12 @@ func (c *Cluster) session(i int, nc net.Conn) error {
 		if err != nil {
 			return err
 		}
+		var frozen chan struct{}
+		c.locked(func() { frozen = c.servers[i].frozen })
+		if frozen != nil {
+			<-frozen
+			return nil
+		}
 		answer, err := c.call(i, service, p)
 		if err != nil || answer == nil {
 			return err
@@ -486,7 +518,7 @@ func (c *Cluster) call(i int, service string, p []byte) ([]byte, error) {
 	case "ClientMetaService.GetMetaRegionLocations":
 		info := message(number(nil, 1, 1), 2, tableName("hbase:meta"))
 		result = message(nil, 1, message(message(nil, 1, number(info, 7, 1)), 2, message(number(nil, 2, 9), 1, []byte("replica"))))
-		result = message(result, 1, message(message(nil, 1, info), 2, c.serverName(0)))
+		result = message(result, 1, message(message(nil, 1, info), 2, c.metaServer()))
 	case "ClientService.Scan":
 		result, cells, x, err = c.scan(i, param)
 	case "ClientService.Multi":
@@ -547,8 +579,8 @@ func (c *Cluster) scan(server int, param []field) (result, cells []byte, x excep
 		return c.scanTable(server, name, scan, int(get(param, 4).v))
 	}
 	c.scans++
-	if server != 0 {
-		return nil, nil, x, errors.New("hbase:meta is not here")
+	if server != c.meta {
+		return nil, nil, exception{class: "org.apache.hadoop.hbase.NotServingRegionException", message: "hbase:meta,,1 is not here"}, nil
 	}
 	result, cells, err = c.scanMeta(scan)
 	return result, cells, x, err

@@ -102,7 +102,11 @@ keep() {
     n=${kv%%=*}; old=$(sed -n "s/^$n=//p" "$DIR/settings" 2>/dev/null | tail -n1 || true)
     printf -v "$n" '%s' "${!n:-${old:-${kv#*=}}}"
   done
-  for kv; do n=${kv%%=*}; echo "$n=${!n}"; done >"$DIR/settings.new"
+  { for kv; do n=${kv%%=*}; echo "$n=${!n}"; done
+    while IFS= read -r old; do # what another verb keeps stays
+      for kv; do [ "${kv%%=*}" != "${old%%=*}" ] || continue 2; done
+      echo "$old"
+    done < <(cat "$DIR/settings" 2>/dev/null); } >"$DIR/settings.new"
   mv "$DIR/settings.new" "$DIR/settings"
 }
 endpoint() { printf '%s\n' "$@" | tee "$DIR/endpoint"; } # NAME=VALUE lines, fit for `eval` and `source`

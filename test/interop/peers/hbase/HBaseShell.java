@@ -10,6 +10,10 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.ThreadLocalRandom;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.hbase.Cell;
 import org.apache.hadoop.hbase.CellUtil;
@@ -50,8 +54,24 @@ public class HBaseShell {
     return Arrays.stream(w, from, w.length).map(Bytes::toBytes).toArray(byte[][]::new);
   }
 
+  /** Read from hbase:meta, and not remembered. */
+  static List<HRegionLocation> locations(Connection conn, TableName t) throws Exception {
+    try (RegionLocator l = conn.getRegionLocator(t)) {
+      return l.getAllRegionLocations();
+    }
+  }
+
+  static String address(HRegionLocation l) {
+    return l.getServerName() == null ? "none" : l.getServerName().getAddress().toString();
+  }
+
+  static ServerName server(Admin admin, String address) throws Exception {
+    for (ServerName s : admin.getRegionServers()) if (s.getAddress().toString().equals(address)) return s;
+    throw new IllegalArgumentException("no server at " + address);
+  }
+
   static void run(Connection conn, Admin admin, String[] w, PrintStream out) throws Exception {
-    TableName t = w.length > 1 ? TableName.valueOf(w[1]) : null;
+    TableName t = w.length > 1 && !w[1].equals("-") ? TableName.valueOf(w[1]) : null;
     switch (w[0]) {
       case "create": // TABLE FAMILY [SPLIT...]
         byte[][] splits = new byte[w.length - 3][];
@@ -70,9 +90,43 @@ public class HBaseShell {
       case "regions": // TABLE: start keys
         for (RegionInfo r : admin.getRegions(t)) out.append('\t').append(Bytes.toString(r.getStartKey())).append("\n");
         break;
-      case "move": // TABLE: closes every region and opens it again, where there is only one server on that one
+      case "move": // TABLE: closes every region and opens it again, on another server where there is one, several at a time
         List<ServerName> servers = new ArrayList<>(admin.getRegionServers());
-        for (RegionInfo r : admin.getRegions(t)) admin.move(r.getEncodedNameAsBytes(), servers.get(r.hashCode() % servers.size() & 0x7fff));
+        ExecutorService pool = Executors.newFixedThreadPool(8);
+        List<Future<Void>> moves = new ArrayList<>();
+        for (HRegionLocation l : locations(conn, t)) {
+          List<ServerName> others = servers.stream().filter(s -> servers.size() == 1 || !s.equals(l.getServerName())).toList();
+          ServerName to = others.get(ThreadLocalRandom.current().nextInt(others.size()));
+          moves.add(pool.submit(() -> {
+            admin.move(l.getRegion().getEncodedNameAsBytes(), to);
+            return null;
+          }));
+        }
+        pool.shutdown();
+        for (Future<Void> m : moves) m.get();
+        break;
+      case "gather": // TABLE HOST:PORT: moves every region to that server
+        for (HRegionLocation l : locations(conn, t))
+          if (!address(l).equals(w[2])) admin.move(l.getRegion().getEncodedNameAsBytes(), server(admin, w[2]));
+        break;
+      case "where": // TABLE: for each region HOST:PORT of its server
+        for (HRegionLocation l : locations(conn, t)) out.append('\t').append(address(l)).append("\n");
+        break;
+      case "available": // TABLE: whether all regions are open
+        out.append('\t').append(String.valueOf(admin.isTableAvailable(t))).append("\n");
+        break;
+      case "servers": // HOST:PORT of those that live
+        for (ServerName s : admin.getRegionServers()) out.append('\t').append(s.getAddress().toString()).append("\n");
+        break;
+      case "merge": // TABLE: its first two regions
+        List<RegionInfo> regions = admin.getRegions(t);
+        admin.mergeRegionsAsync(new byte[][] {regions.get(0).getEncodedNameAsBytes(), regions.get(1).getEncodedNameAsBytes()}, false).get();
+        break;
+      case "balance": // whether the balancer ran
+        out.append('\t').append(String.valueOf(admin.balance(BalanceRequest.newBuilder().setIgnoreRegionsInTransition(true).build()).isBalancerRan())).append("\n");
+        break;
+      case "halt": // - HOST:PORT: that server stops in order
+        admin.stopRegionServer(w[2]);
         break;
       case "scan": // TABLE: a line for each cell: row, family, qualifier and value in hex
         try (Table table = conn.getTable(t); ResultScanner s = table.getScanner(new Scan().setCaching(1000))) {
