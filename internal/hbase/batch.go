@@ -56,6 +56,7 @@ type Batch struct {
 	rows    []byte
 	cells   []byte
 	pending []int32
+	trouble *trouble // of the Do under way
 }
 
 // maxKept is what a Batch keeps of the memory that a huge one needed.

@@ -238,14 +238,9 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 		b.muts[i].err, b.muts[i].done, b.muts[i].alone, b.muts[i].region = nil, false, false, nil
 		b.pending = append(b.pending, int32(i))
 	}
-	progress := time.Now()
-	deadline := progress.Add(c.cfg.Timeout)
-	told := false
-	defer func() {
-		if told {
-			c.cfg.Trouble(nil)
-		}
-	}()
+	b.trouble = &trouble{c: c, table: table, progress: time.Now()}
+	defer b.trouble.end()
+	deadline := time.Now().Add(c.cfg.Timeout)
 	for idle := 0; len(b.pending) > 0; {
 		before := len(b.pending)
 		err := c.round(ctx, table, b)
@@ -261,7 +256,8 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 			break
 		}
 		if idle++; len(b.pending) < before {
-			idle, progress = 0, time.Now()
+			idle = 0
+			b.trouble.progressed()
 		}
 		pause := c.pause(idle)
 		if moves(err) {
@@ -271,13 +267,7 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 			b.giveUp(c.cfg.Timeout)
 			break
 		}
-		if time.Since(progress) >= quiet*c.cfg.Pause {
-			if !told {
-				told = true
-				c.cfg.Trouble(err)
-			}
-			c.warn(table, err)
-		}
+		b.trouble.tell(err)
 		if !sleep(ctx, pause) {
 			b.failPending(ctx.Err())
 			break
@@ -290,6 +280,43 @@ func (c *Client) Do(ctx context.Context, table string, b *Batch) error {
 		c.mu.Unlock()
 	}
 	return err
+}
+
+// trouble tells what holds a Do up, once that has lasted. Requests that wait
+// for late answers tell it side by side.
+type trouble struct {
+	c     *Client
+	table string
+
+	mu       sync.Mutex
+	progress time.Time // when a mutation was done last
+	told     bool
+}
+
+func (t *trouble) progressed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress = time.Now()
+}
+
+func (t *trouble) tell(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.progress) < quiet*t.c.cfg.Pause {
+		return
+	}
+	if !t.told {
+		t.told = true
+		t.c.cfg.Trouble(err)
+	}
+	t.c.warn(t.table, err)
+}
+
+// end is called when nobody tells any more.
+func (t *trouble) end() {
+	if t.told {
+		t.c.cfg.Trouble(nil)
+	}
 }
 
 func (c *Client) warn(table string, err error) {
@@ -411,7 +438,7 @@ func (c *Client) locate(ctx context.Context, table string, b *Batch) (ready []in
 			r := known.find(row)
 			if r == nil && failed == nil {
 				var err error
-				if r, err = c.lookUp(ctx, table, row); err != nil {
+				if r, err = c.lookUp(ctx, table, row, b.trouble.tell); err != nil {
 					failed = err
 					if errors.Is(err, ErrNoTable) || ctx.Err() != nil {
 						return nil, err
@@ -530,16 +557,21 @@ var errGone = errors.New("no answer, and what it had is at other servers now")
 
 // watch is begun with a request and ended with its answer. While that is late it asks gone again and again, and
 // when the server has lost all that the request is for the connection fails. A server that is frozen, or behind a cut, would else
-// be waited for until Config.RPCTimeout is over, long after HBase itself has given it up.
-func (c *Client) watch(ctx context.Context, cn *conn, gone func(context.Context) (bool, error)) (end func()) {
+// be waited for until Config.RPCTimeout is over, long after HBase itself has given it up. tell is told of the wait; it may be nil.
+func (c *Client) watch(ctx context.Context, cn *conn, tell func(error), gone func(context.Context) (bool, error)) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	begin := time.Now()
 	timer := time.AfterFunc(c.cfg.Late, func() {
 		defer close(done)
 		for {
-			if lost, err := gone(ctx); err == nil && lost { // where it cannot be known the answer is still waited for
+			// Where it cannot be known the answer is still waited for.
+			if lost, err := gone(ctx); err == nil && lost {
 				cn.fail(errGone)
 				return
+			}
+			if tell != nil && ctx.Err() == nil {
+				tell(&connError{cn.addr, fmt.Errorf("no answer for %v", time.Since(begin).Round(time.Second))})
 			}
 			if !sleep(ctx, c.cfg.Late) {
 				return
@@ -561,12 +593,12 @@ func (c *Client) send(ctx context.Context, table string, cn *conn, b *Batch, par
 	}
 	q := multi{b: b, list: part, nonceGroup: c.nonce}
 	q.plan()
-	defer c.watch(ctx, cn, func(ctx context.Context) (gone bool, err error) {
+	defer c.watch(ctx, cn, b.trouble.tell, func(ctx context.Context) (gone bool, err error) {
 		var last *region
 		for _, i := range part {
 			if m := &b.muts[i]; m.region != last {
 				last = m.region
-				r, err := c.lookUp(ctx, table, b.row(i))
+				r, err := c.lookUp(ctx, table, b.row(i), nil)
 				if err != nil || r.addr == cn.addr {
 					return false, err
 				}

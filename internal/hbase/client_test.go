@@ -397,12 +397,14 @@ func TestServerHangs(t *testing.T) {
 func TestFrozenServer(t *testing.T) {
 	for _, registry := range []string{ZooKeeperRegistry, RPCRegistry} {
 		t.Run(registry, func(t *testing.T) {
+			told := make(chan error, 100)
 			c := hbasetest.New(t, 3)
 			c.CreateTable("t", []string{"f"}, "3", "6")
 			cl := connect(t, c, func(cfg *Config) {
 				cfg.RPCTimeout, cfg.Timeout, cfg.Late = time.Hour, time.Hour, 5*time.Millisecond
 				cfg.Registry, cfg.Bootstrap = registry, []string{c.Addr(0), c.Addr(2)}
 				cfg.ConnectTimeout = 200 * time.Millisecond // of a try to ask the frozen one
+				cfg.Trouble = func(err error) { told <- err }
 			})
 			do(t, cl, rows(t, "1=a", "4=a", "7=a"))
 			frozen := func(server int, happens func()) {
@@ -413,11 +415,17 @@ func TestFrozenServer(t *testing.T) {
 				select {
 				case err := <-done:
 					t.Fatalf("server %d was not needed: %v", server, err)
-				case <-time.After(50 * time.Millisecond):
+				case err := <-told:
+					if err == nil || !strings.Contains(err.Error(), "no answer for") {
+						t.Errorf("told %v", err)
+					}
 				}
 				happens()
 				if err := <-done; err != nil {
 					t.Error(err)
+				}
+				if err := <-told; err != nil {
+					t.Errorf("told %v at the end", err)
 				}
 				c.StopServer(server)
 				c.StartServer(server)

@@ -53,8 +53,8 @@ func (rs regions) add(r *region) regions {
 	return slices.Insert(out, i, r)
 }
 
-// lookUp asks hbase:meta where a row is.
-func (c *Client) lookUp(ctx context.Context, table string, row []byte) (*region, error) {
+// lookUp asks hbase:meta where a row is. tell is as for watch.
+func (c *Client) lookUp(ctx context.Context, table string, row []byte, tell func(error)) (*region, error) {
 	addr, err := c.metaServer(ctx)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (c *Client) lookUp(ctx context.Context, table string, row []byte) (*region,
 	param := appendMetaScan(nil, key, []byte(table+",,"))
 	var r *region
 	var answer error
-	end := c.watch(ctx, cn, func(ctx context.Context) (bool, error) {
+	end := c.watch(ctx, cn, tell, func(ctx context.Context) (bool, error) {
 		now, err := c.askRegistry(ctx)
 		return now != addr, err
 	})

@@ -94,7 +94,7 @@ func cutRow(cells []Cell, from []byte) (row, rest []Cell, err error) {
 // scanOnce reads the first rows of a region from a row on. more says that the region has others.
 func (c *Client) scanOnce(ctx context.Context, table string, family, from []byte, want int) (r *region, cells []Cell, more bool, err error) {
 	if r = c.known(table).find(from); r == nil {
-		if r, err = c.lookUp(ctx, table, from); err != nil {
+		if r, err = c.lookUp(ctx, table, from, nil); err != nil {
 			return nil, nil, false, err
 		}
 		c.remember(table, r)
@@ -102,8 +102,8 @@ func (c *Client) scanOnce(ctx context.Context, table string, family, from []byte
 	cn, err := c.conn(ctx, r.addr, clientService)
 	if err == nil {
 		param := appendTableScan(nil, r.name, family, from, want)
-		end := c.watch(ctx, cn, func(ctx context.Context) (bool, error) {
-			now, err := c.lookUp(ctx, table, from)
+		end := c.watch(ctx, cn, nil, func(ctx context.Context) (bool, error) {
+			now, err := c.lookUp(ctx, table, from, nil)
 			return err == nil && now.addr != r.addr, err
 		})
 		err = cn.do(ctx, requestHeader{method: "Scan"}, len(param), func(b []byte) []byte { return append(b, param...) }, nil,
