@@ -106,12 +106,12 @@ func (c *hbaseCluster) everything(rounds int) {
 		c.happens("five times each region moves, splits and merges", func() {
 			for i := range 5 {
 				c.storm(1)
-				c.do(c.t, "split", clusterTable, fmt.Sprintf("%x8", i*3))
-				c.do(c.t, "merge", clusterTable)
+				c.patiently("split", clusterTable, fmt.Sprintf("%x8", i*3))
+				c.patiently("merge", clusterTable)
 			}
 		})
 		c.happens("the balancer, after all regions moved to one server", func() {
-			c.do(c.t, "gather", clusterTable, c.address(1))
+			c.patiently("gather", clusterTable, c.address(1))
 			c.do(c.t, "balance")
 		})
 		c.happens("a server is stopped in order", func() {
@@ -124,7 +124,7 @@ func (c *hbaseCluster) everything(rounds int) {
 		c.again()
 		c.happens("hbase:meta moves, six times", func() {
 			for i := range 6 {
-				c.do(c.t, "gather", "hbase:meta", c.address(1+i%c.servers))
+				c.patiently("gather", "hbase:meta", c.address(1+i%c.servers))
 				time.Sleep(300 * time.Millisecond)
 			}
 		})
@@ -343,8 +343,17 @@ func (c *hbaseCluster) holder() int {
 func (c *hbaseCluster) storm(times int) {
 	c.t.Helper()
 	for range times {
-		c.do(c.t, "move", clusterTable)
+		c.patiently("move", clusterTable)
 	}
+}
+
+// patiently gives a command until HBase can do it: regions may be on the move.
+func (c *hbaseCluster) patiently(words ...string) {
+	c.t.Helper()
+	eventually(c.t, time.Minute, strings.Join(words, " "), func() error {
+		_, err := c.try(words...)
+		return err
+	})
 }
 
 // kill is kill -9, and waits until the regions are elsewhere.
