@@ -22,7 +22,7 @@ import (
 // Target says where an event belongs.
 type Target struct {
 	Dir    string
-	Prefix string // of the file's name
+	Prefix string // of the file's name; with a slash in it the file is in a directory below Dir
 }
 
 // Encoder turns events into the bytes of one file. What it returned is whole:
@@ -106,6 +106,9 @@ type ending struct {
 // Write writes events of one target and flushes them. After an error some of
 // them may be in a file, and all belong into another one.
 func (s *Set) Write(t Target, evs []event.Event) error {
+	if len(evs) == 0 {
+		return nil
+	}
 	b := s.last
 	if b == nil || b.Target != t {
 		if b = s.open[t]; b == nil {
@@ -175,6 +178,9 @@ func (s *Set) full(b *bucket) bool {
 	return s.cfg.RollCount > 0 && b.events >= s.cfg.RollCount || s.cfg.RollSize > 0 && b.bytes >= s.cfg.RollSize
 }
 
+// maxTaken is how many names in a row may be somebody else's. A directory that is a file is said to exist, whatever the name in it.
+const maxTaken = 1000
+
 // create opens the next file of a bucket.
 func (s *Set) create(b *bucket) error {
 	enc, err := s.cfg.NewEncoder(b.Target)
@@ -185,12 +191,13 @@ func (s *Set) create(b *bucket) error {
 	if err != nil {
 		return fmt.Errorf("serialize the head of a file: %w", err)
 	}
-	for {
+	for taken := 0; ; taken++ {
 		b.counter++
-		base := b.Prefix + "." + strconv.FormatInt(b.counter, 10)
-		b.stem, b.temp = path.Join(b.Dir, base), path.Join(b.Dir, s.cfg.InUsePrefix+base+s.cfg.Suffix+s.cfg.InUseSuffix)
+		b.stem = path.Join(b.Dir, b.Prefix+"."+strconv.FormatInt(b.counter, 10))
+		dir, base := path.Split(b.stem)
+		b.temp = dir + s.cfg.InUsePrefix + base + s.cfg.Suffix + s.cfg.InUseSuffix
 		f, err := s.cfg.FS.Create(b.temp)
-		if errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, fs.ErrExist) && taken < maxTaken {
 			continue // somebody else counts as well
 		}
 		if err != nil {
@@ -288,7 +295,7 @@ func (s *Set) finish(e *ending) error {
 		}
 		err := s.cfg.FS.Rename(e.temp, name)
 		switch {
-		case errors.Is(err, fs.ErrExist) && e.renames < 1000: // of another agent that writes to the directory
+		case errors.Is(err, fs.ErrExist) && e.renames < maxTaken: // of another agent that writes to the directory
 			e.renames++
 		case errors.Is(err, fs.ErrNotExist): // renamed by a try before whose answer was lost, or removed
 			return nil
@@ -298,10 +305,11 @@ func (s *Set) finish(e *ending) error {
 	}
 }
 
+// closeOldest makes room for another bucket. Those without a file go first: what cannot be written closes no file that can.
 func (s *Set) closeOldest() {
 	var old *bucket
 	for _, b := range s.open {
-		if old == nil || b.used.Before(old.used) {
+		if old == nil || b.file == nil && old.file != nil || (b.file == nil) == (old.file == nil) && b.used.Before(old.used) {
 			old = b
 		}
 	}
@@ -352,6 +360,9 @@ func (s *Set) Tick() {
 	}
 }
 
+// maxStopPause is the longest pause between two tries to close the last files.
+const maxStopPause = 2 * time.Second
+
 // Stop closes all files. Those that are being recovered are waited for until
 // ctx ends.
 func (s *Set) Stop(ctx context.Context) error {
@@ -359,7 +370,7 @@ func (s *Set) Stop(ctx context.Context) error {
 	for _, b := range s.open {
 		s.drop(b)
 	}
-	for len(s.closing) > 0 {
+	for pause := 100 * time.Millisecond; len(s.closing) > 0; pause = min(2*pause, maxStopPause) {
 		for _, e := range s.closing {
 			e.next = time.Time{}
 		}
@@ -370,11 +381,8 @@ func (s *Set) Stop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%d files keep their temporary names, such as %s: the next start looks for them", len(s.closing), s.closing[0].temp)
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 	return nil
 }
-
-// Open is the number of files that are being written.
-func (s *Set) Open() int { return len(s.open) }

@@ -2,7 +2,10 @@ package bucket
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,12 +30,14 @@ func (l *leftovers) stop() {
 	l.wg.Wait()
 }
 
-// maxDirs bounds how many directories are looked at.
-const maxDirs = 20000
+const (
+	maxDirs     = 20000 // how many directories are looked at
+	searchAgain = 10 * time.Second
+)
 
 // Reclaim looks, in the background, below a directory for files that a process before this one left with their temporary
 // names; Tick closes what was found and gives it its last name. ours says whether what stands before the counter in
-// a name is from the files that this set would write. Without an in-use prefix and suffix such files cannot be told from
+// a name (without its directory) is from the files that this set would write. Without an in-use prefix and suffix such files cannot be told from
 // others, and stay.
 func (s *Set) Reclaim(root string, ours func(prefix string) bool) {
 	if s.cfg.InUsePrefix != "" || s.cfg.InUseSuffix != "" {
@@ -42,19 +47,25 @@ func (s *Set) Reclaim(root string, ours func(prefix string) bool) {
 
 // search goes through the directories below root. It tries again later what fails: the cluster may be down.
 func (l *leftovers) search(root string, ours func(prefix string) bool) {
-	todo, seen := []string{root}, 0
+	todo, seen, told := []string{root}, 0, map[string]bool{}
 	for len(todo) > 0 {
 		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
 		list, err := l.cfg.FS.List(dir)
 		if err != nil {
+			// What is wrong with the cluster is said where events are written.
+			if seen > 0 && errors.Is(err, fs.ErrPermission) && !told[dir] {
+				told[dir] = true
+				l.cfg.Log.Warn("a directory cannot be looked through for files that a process before this one left behind; it is tried again", "directory", dir, "err", err)
+			}
+			todo = slices.Insert(todo, 0, dir) // after all others: it may be this one that is at fault
 			select {
 			case <-l.ctx.Done():
 				return
-			case <-time.After(10 * time.Second):
+			case <-time.After(searchAgain):
 			}
 			continue
 		}
-		todo = todo[:len(todo)-1]
 		if seen++; seen > maxDirs {
 			l.cfg.Log.Warn("not all directories were looked through for files that a process before this one left behind", "below", root, "directories", seen)
 			return
