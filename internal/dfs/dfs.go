@@ -15,7 +15,7 @@ import (
 
 // FS is a file system. Paths begin with a slash, or are as Resolve makes them. It is safe for concurrent use.
 //
-// Errors wrap fs.ErrExist, fs.ErrNotExist, fs.ErrPermission and ErrQuota where
+// Errors wrap fs.ErrExist, fs.ErrNotExist, fs.ErrPermission, ErrQuota and ErrName where
 // they mean that.
 type FS interface {
 	// Create makes a new file and the directories above it.
@@ -68,6 +68,9 @@ type File interface {
 
 // ErrQuota is in the errors of a directory that takes nothing more.
 var ErrQuota = errors.New("the quota is used up")
+
+// ErrName is in the errors of a name that no file can have there: it is too long, or leads through what is no directory.
+var ErrName = errors.New("the file system takes no such name")
 
 // ErrBusy is in the errors of Recover and Rename.
 var ErrBusy = errors.New("the file is not closed yet")

@@ -116,6 +116,8 @@ func (h *HDFS) Create(name string) (File, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = c.MkdirAll(path.Dir(name), 0o755); err == nil {
 			w, err = c.Create(name)
+		} else if errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("%w: %s is a file", ErrName, path.Dir(name))
 		}
 	}
 	if err != nil {
@@ -224,6 +226,8 @@ func explain(err error, what, where, who string) error {
 			return fmt.Errorf("the name node is in safe mode, in which nothing can be written; hdfs dfsadmin -safemode leave ends it (%s)", message)
 		case "QuotaExceededException", "DSQuotaExceededException", "NSQuotaExceededException", "QuotaByStorageTypeExceededException":
 			return fmt.Errorf("%w: %s", ErrQuota, message)
+		case "InvalidPathException", "ParentNotDirectoryException", "FSLimitException$PathComponentTooLongException":
+			return fmt.Errorf("%w: %s", ErrName, message)
 		}
 		return fmt.Errorf("%s %s: %s: %s", what, where, class, message)
 	}

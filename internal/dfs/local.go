@@ -24,11 +24,15 @@ func (Local) Create(name string) (File, error) {
 }
 
 func createLocal(name string, dirs, files fs.FileMode) (*localFile, error) {
-	if err := os.MkdirAll(filepath.Dir(name), dirs); err != nil {
-		return nil, err
+	var f *os.File
+	err := os.MkdirAll(filepath.Dir(name), dirs)
+	if err == nil {
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, files)
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, files)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EILSEQ), errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("%w: %w", ErrName, err)
+	case err != nil:
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

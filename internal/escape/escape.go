@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,6 +164,11 @@ func (t *Template) Constant() (string, bool) {
 // Timed says whether expanding needs a time, and so (unless LocalTime is set)
 // the timestamp header of every event.
 func (t *Template) Timed() bool { return t.timed }
+
+// Headers says whether the expansion has the text of headers (other than a time) in it.
+func (t *Template) Headers() bool {
+	return slices.ContainsFunc(t.parts, func(p part) bool { return p.kind == '{' })
+}
 
 // Unknown lists the escapes that mean nothing, and expand to nothing.
 func (t *Template) Unknown() []string { return t.unknown }

@@ -160,6 +160,7 @@ func (c *config) NewSink(env component.Env) (component.Sink, error) {
 			env.Warn(key, "", "the escape %s is not known and stands for nothing, as in Flume", strings.Join(u, ", "))
 		}
 	}
+	s.foreign, s.dots = s.dir.Headers() || s.name.Headers(), upwards([]byte(c.path+"/"+c.prefix))
 	if c.fileType != sequenceFile {
 		if _, err := serde.NewSerializer(c.serializer); err != nil {
 			return nil, &component.KeyError{Key: "serializer", Err: err}

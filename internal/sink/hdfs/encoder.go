@@ -63,15 +63,26 @@ type sequence struct {
 	now func() time.Time
 }
 
+// recordKey is the key of an event's record.
+func recordKey(e *event.Event, now func() time.Time) (int64, error) {
+	v, ok := e.Header("timestamp")
+	if !ok || len(v) == 0 {
+		return now().UnixMilli(), nil
+	}
+	ms, err := escape.ParseMillis(v)
+	if err != nil {
+		return 0, fmt.Errorf("make the key of a record: the event's timestamp header: %w", err)
+	}
+	return ms, nil
+}
+
 func (s *sequence) AppendHeader(dst []byte) ([]byte, error) { return s.w.AppendHeader(dst), nil }
 
 func (s *sequence) AppendEvents(dst []byte, evs []event.Event) (_ []byte, err error) {
 	for i := range evs {
-		key := int64(0)
-		if v, ok := evs[i].Header("timestamp"); !ok || len(v) == 0 {
-			key = s.now().UnixMilli()
-		} else if key, err = escape.ParseMillis(v); err != nil {
-			return nil, fmt.Errorf("timestamp header: %w", err)
+		key, err := recordKey(&evs[i], s.now)
+		if err != nil {
+			return nil, err
 		}
 		if dst, err = s.w.Append(dst, key, evs[i].Body); err != nil {
 			return nil, err

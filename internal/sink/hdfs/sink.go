@@ -1,11 +1,13 @@
 package hdfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,8 @@ type sink struct {
 	env       component.Env
 	address   string // hdfs.path with its scheme
 	dir, name *escape.Template
+	foreign   bool // headers are in the names of files
+	dots      int  // elements .. that hdfs.path and hdfs.filePrefix have of their own
 	clock     func() time.Time
 
 	created, closed, failed *atomic.Int64
@@ -81,6 +85,7 @@ func (s *sink) start(fs dfs.FS) {
 	})
 	if root, err := dfs.Resolve(fs, s.address); err == nil {
 		prefix, constant := s.name.Constant()
+		prefix = prefix[strings.LastIndexByte(prefix, '/')+1:]
 		s.buckets.Reclaim(constantDir(root), func(p string) bool { return !constant || p == prefix })
 	}
 }
@@ -142,23 +147,22 @@ func (s *sink) assign(evs []event.Event) (failed map[int]error) {
 	s.groups, s.targets = s.groups[:0], s.targets[:0]
 	last := -1
 	for i := range evs {
-		dir, err := s.dir.Append(s.scratch[:0], &evs[i])
-		n := len(dir)
-		all := dir
-		if err == nil {
-			all, err = s.name.Append(dir, &evs[i])
+		all, n, err := s.target(&evs[i])
+		if err != nil {
+			err = fmt.Errorf("find the file for an event: %w", err)
+		} else if s.fileType == sequenceFile {
+			_, err = recordKey(&evs[i], s.clock)
 		}
 		if err != nil {
 			if failed == nil {
 				failed = map[int]error{}
 			}
-			failed[i] = component.Permanent(fmt.Errorf("find the file for an event: %w", err))
+			failed[i] = component.Permanent(err)
 			s.targets = append(s.targets, -1)
 			continue
 		}
-		s.scratch = all
-		if last < 0 || s.groups[last].Dir != string(all[:n]) || s.groups[last].Prefix != string(all[n:]) {
-			last = s.group(string(all[:n]), string(all[n:]))
+		if last < 0 || s.groups[last].Dir != string(all[:n]) || s.groups[last].Prefix != string(all[n+1:]) {
+			last = s.group(string(all[:n]), string(all[n+1:]))
 		}
 		g := &s.groups[last]
 		if g.n == 0 {
@@ -169,6 +173,49 @@ func (s *sink) assign(evs []event.Event) (failed map[int]error) {
 		s.targets = append(s.targets, last)
 	}
 	return failed
+}
+
+// HDFS takes paths of so many characters and directories. Targets are kept, so it bounds memory as well.
+const (
+	maxName  = 8000
+	maxDepth = 1000
+)
+
+// target expands an event's directory (of n bytes), a slash and its prefix, until the next call. What headers bring into them
+// may have slashes, but not lead out of the directories that hdfs.path names.
+func (s *sink) target(e *event.Event) (all []byte, n int, err error) {
+	if all, err = s.dir.Append(s.scratch[:0], e); err != nil {
+		return nil, 0, err
+	}
+	n = len(all)
+	if all, err = s.name.Append(append(all, '/'), e); err != nil {
+		return nil, 0, err
+	}
+	if s.scratch = all; cap(all) > 64<<10 { // after some huge header
+		s.scratch = nil
+	}
+	switch {
+	case !s.foreign:
+	case len(all) > maxName, bytes.Count(all, []byte("/")) > maxDepth:
+		err = fmt.Errorf("its path would have %d bytes and %d slashes with the event's headers: %.100q…", len(all), bytes.Count(all, []byte("/")), all)
+	case bytes.IndexByte(all, 0) >= 0:
+		err = fmt.Errorf("%.200q has a byte 0 of a header", all)
+	case upwards(all) > s.dots:
+		err = fmt.Errorf("%.200q has a .. of a header, which would lead to another directory", all)
+	}
+	return all, n, err
+}
+
+// upwards is how many directories of a path are "..".
+func upwards(p []byte) (n int) {
+	for len(p) > 0 {
+		dir, rest, ok := bytes.Cut(p, []byte("/"))
+		if ok && string(dir) == ".." {
+			n++
+		}
+		p = rest
+	}
+	return n
 }
 
 func (s *sink) group(dir, prefix string) int {
@@ -199,6 +246,9 @@ func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 	}
 	err = s.bad.Try(t, len(s.groups) > 1, func(since time.Time) error {
 		err := s.buckets.Write(t, mine)
+		if s.foreign && errors.Is(err, dfs.ErrName) {
+			return component.Permanent(err)
+		}
 		if d := s.clock().Sub(since); s.refused > 0 && d >= s.refused && (errors.Is(err, fs.ErrPermission) || errors.Is(err, dfs.ErrQuota)) {
 			return component.Permanent(fmt.Errorf("refused for %v (hdfs.refusedTimeout): %w", d.Round(time.Second), err))
 		}

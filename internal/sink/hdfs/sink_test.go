@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/component/componenttest"
+	"github.com/sluice-data/sluice/event"
 	"github.com/sluice-data/sluice/internal/dfs"
 )
 
@@ -288,6 +290,162 @@ func TestNoTimestamp(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	h.want("/1970/FlumeData.N.tmp a\nc\n")
+}
+
+// What the header of an event brings into a path leads to no other directory, holds up nobody and is set aside where that is
+// asked for; with slashes it names directories, as in Flume.
+func TestHostileHeaders(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	for _, tt := range []struct{ name, path, prefix, value, want string }{
+		{"plain", "/a/%{h}", "p", "v", "/a/v/p.N.tmp"},
+		{"missing", "/a/%{h}", "p", "", "/a/p.N.tmp"},
+		{"a path", "/a/%{h}", "p", "/v/w/", "/a/v/w/p.N.tmp"},
+		{"blanks", "/a/%{h}", "p", " v\t", "/a/ v\t/p.N.tmp"},
+		{"escapes", "/a/%{h}", "p", "%Y%{h}", "/a/%Y%{h}/p.N.tmp"},
+		{"dots", "/a/%{h}", "p", "...", "/a/.../p.N.tmp"},
+		{"a dot", "/a/%{h}", "p", ".", "/a/p.N.tmp"},
+		{"two dots in a name", "/a/%{h}", "p", "v..w", "/a/v..w/p.N.tmp"},
+		{"no UTF-8", "/a/%{h}", "p", "\xff", "/a/\xff/p.N.tmp"},
+		{"above", "/a/%{h}", "p", "..", "has a .. of a header"},
+		{"far above", "/a/%{h}", "p", "../../../../../../etc", "has a .. of a header"},
+		{"above, in the middle", "/a/%{h}", "p", "v/../../../w", "has a .. of a header"},
+		{"above, then back", "/a/%{h}", "p", "../a", "has a .. of a header"},
+		{"made of parts", "/a/%{h}./b", "p", ".", "has a .. of a header"},
+		{"in the prefix", "/a", "%{h}", "../../../etc/p", "has a .. of a header"},
+		{"in the prefix, plain", "/a", "%{h}", "v", "/a/v.N.tmp"},
+		{"in the prefix, a path", "/a", "%{h}", "v/w", "/a/v/w.N.tmp"},
+		{"in the prefix, dots", "/a", "%{h}", "..", "/a/...N.tmp"},
+		{"the operator's own", "/a/../b/%{h}", "p", "v", "/b/v/p.N.tmp"},
+		{"the operator's own, and another", "/a/b/../%{h}", "p", "../v", "has a .. of a header"},
+		{"a byte 0", "/a/%{h}", "p", "v\x00w", "has a byte 0"},
+		{"a byte 0 in the prefix", "/a", "%{h}", "v\x00w", "has a byte 0"},
+		{"a long name", "/a/%{h}", "p", long, "takes no such name"},
+		{"a long name of a file", "/a", "%{h}", long, "takes no such name"},
+		{"a long path", "/a/%{h}", "p", strings.Repeat("x/", 4500), "would have 9"},
+		{"many directories", "/a/%{h}", "p", strings.Repeat("/", 1100), " slashes with the event"},
+		{"a huge one", "/a/%{h}", "p", strings.Repeat("x", 10<<20), "would have 1048"},
+		{"through a file", "/a/%{h}", "p", "file", "takes no such name"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := start(t, "/x"+tt.path, append(plain, "hdfs.filePrefix="+tt.prefix)...)
+			if tt.value == "file" {
+				if err := os.MkdirAll(h.dir+"/x/a", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(h.dir+"/x/a/file", []byte("there\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			evs := componenttest.Events("good", "bad", "good")
+			evs[0].Headers = []event.KV{{Key: "h", Value: []byte("other")}}
+			evs[1].Headers = []event.KV{{Key: "h", Value: []byte(tt.value)}}
+			evs[2].Headers = evs[0].Headers
+			err := h.Write(t.Context(), evs)
+			bad := false
+			for name, text := range h.files() {
+				if !strings.HasPrefix(name, "/x/") {
+					t.Errorf("%s was written", name)
+				}
+				if text == "bad\n" {
+					bad = true
+					if digits := strings.FieldsFunc(name, func(c rune) bool { return c < '0' || c > '9' }); strings.Replace(name, digits[len(digits)-1], "N", 1) != "/x"+tt.want {
+						t.Errorf("it is in %q, want %q", name, tt.want)
+					}
+				} else if text != "good\ngood\n" && text != "there\n" {
+					t.Errorf("%s has %q", name, text)
+				}
+			}
+			var partial *component.PartialError
+			switch {
+			case bad:
+				if err != nil {
+					t.Error(err)
+				}
+			case !errors.As(err, &partial) || len(partial.Failed) != 1 || !component.IsPermanent(partial.Failed[1]) || !strings.Contains(partial.Failed[1].Error(), tt.want):
+				t.Errorf("%.500v, want %q", err, tt.want)
+			case len(err.Error()) > 2000:
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+			if cap(h.scratch) > 64<<10 {
+				t.Errorf("%d bytes are kept", cap(h.scratch))
+			}
+		})
+	}
+}
+
+// A name that the operator's own settings make is his to correct: nothing is set aside for it.
+func TestOwnNames(t *testing.T) {
+	h := start(t, "/"+strings.Repeat("x", 300)+"/%Y", plain...)
+	if err := h.Write(t.Context(), componenttest.Events("1@0")); !errors.Is(err, dfs.ErrName) || component.IsPermanent(err) {
+		t.Error(err)
+	}
+}
+
+// No header leads out of the directory that hdfs.path names.
+func FuzzTarget(f *testing.F) {
+	f.Add("v", "w", "1")
+	f.Add("../..", "..", "0")
+	f.Add("/./.", ".\x00", "-1")
+	f.Add("..", "/../", "999999999999999999")
+	f.Add(".", "\xff../", "")
+	templates := [][2]string{{"/logs/%{a}/%Y", "p%{b}"}, {"/logs/x%{a}%{b}", "%t"}, {"/logs/.%{a}/.%{b}", "."}, {"/logs/../logs/%{a}/.%{b}./%{timestamp}", "%{b}"}}
+	var sinks []*sink
+	for _, tpl := range templates {
+		cfg, _ := componenttest.Config(f, component.KindSink, "hdfs", "hdfs.path="+tpl[0], "hdfs.filePrefix="+tpl[1], "hdfs.fileType=DataStream", "hdfs.timeZone=UTC")
+		s, err := cfg.(component.SinkConfig).NewSink(componenttest.QuietEnv())
+		if err != nil {
+			f.Fatal(err)
+		}
+		sinks = append(sinks, s.(*sink))
+	}
+	f.Fuzz(func(t *testing.T, a, b, timestamp string) {
+		e := event.Event{Headers: []event.KV{{Key: "a", Value: []byte(a)}, {Key: "b", Value: []byte(b)}, {Key: "timestamp", Value: []byte(timestamp)}}}
+		for i, s := range sinks {
+			failed := s.assign([]event.Event{e})
+			if len(failed) > 0 {
+				if !component.IsPermanent(failed[0]) || len(s.groups) > 0 {
+					t.Errorf("%v: %v, %v", templates[i], failed, s.groups)
+				}
+				continue
+			}
+			g := s.groups[0]
+			if name := path.Join(g.Dir, g.Prefix+".1"); !strings.HasPrefix(name, "/logs/") || strings.IndexByte(name, 0) >= 0 || len(name) > maxName+2 {
+				t.Errorf("%v: %q", templates[i], name)
+			}
+		}
+	})
+}
+
+// An event whose timestamp header is no key of a record keeps nobody from anything.
+func TestBadKey(t *testing.T) {
+	h := start(t, "/", "hdfs.rollInterval=0", "hdfs.rollSize=0", "hdfs.rollCount=0")
+	for range 2 {
+		err := h.Write(t.Context(), componenttest.Events("a@1", "b@yesterday", "c@2"))
+		var partial *component.PartialError
+		if !errors.As(err, &partial) || len(partial.Failed) != 1 || !component.IsPermanent(partial.Failed[1]) || !strings.Contains(err.Error(), "timestamp") {
+			t.Fatalf("%v", err)
+		}
+	}
+	if files := h.files(); len(files) != 1 {
+		t.Errorf("%q", files)
+	}
+}
+
+// A constant prefix may have a directory in it, as in Flume; what was left there is found.
+func TestPrefixWithDirectory(t *testing.T) {
+	props := append(plain, "hdfs.filePrefix=sub/x", "hdfs.inUsePrefix=_", "hdfs.inUseSuffix=")
+	h := start(t, "/a", props...)
+	h.write("1")
+	h.want("/a/sub/_x.N 1\n")
+	h.stop()
+	h.want("/a/sub/x.N 1\n")
+	left := h.dir + "/a/sub/_x.1700000000001"
+	if err := os.WriteFile(left, []byte("0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.again("/a", props...)
+	h.settle(func() bool { _, err := os.Stat(left); return err != nil })
+	h.want("/a/sub/x.N 0\n", "/a/sub/x.N 1\n")
 }
 
 // After an error the file is closed with what was flushed, and the batch goes into another.
