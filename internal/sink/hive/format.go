@@ -255,7 +255,8 @@ func appendJSON(dst []byte, c cell, t *typ) (_ []byte, err error) {
 	switch t.kind {
 	case number:
 		p := c.text
-		if !json.Valid(p) || p[0] != '-' && (p[0] < '0' || p[0] > '9') {
+		// White space around it is valid, but a line end would cut the row.
+		if !json.Valid(p) || p[0] != '-' && (p[0] < '0' || p[0] > '9') || p[len(p)-1] <= ' ' {
 			return nil, fmt.Errorf("%.40q is no %s", p, t.name)
 		}
 		return append(dst, p...), nil

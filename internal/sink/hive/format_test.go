@@ -1,6 +1,7 @@
 package hive
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -92,6 +93,9 @@ func TestBadRows(t *testing.T) {
 		{"line end in it", storage(lazySimple, comma, "a string"), "x\ny", "|", "a", "has no ESCAPED BY"},
 		{"line end in it, escaped", storage(lazySimple, map[string]string{"escape.delim": `\`}, "a string"), "x\ny", "|", "a", "serialization.escape.crlf"},
 		{"no number", storage(hiveJSON, nil, "a int"), "x", "|", "a", `"x" is no int`},
+		{"a line end behind a number", storage(hiveJSON, nil, "a int", "b string"), "1\n,x", ",", "a,b", `"1\n" is no int`},
+		{"a line end behind a number of a string", storage(hiveJSON, nil, "a int"), `{"a":"1\n"}`, "", "", `"1\n" is no int`},
+		{"a line end before a boolean", storage(hiveJSON, nil, "a boolean"), "\ntrue", ",", "a", `"\ntrue" is no boolean`},
 		{"no boolean", storage(hiveJSON, nil, "a boolean"), "1", "|", "a", `"1" is no boolean`},
 		{"no object", storage(hiveJSON, nil, "a int"), "[1]", "", "", "no JSON object"},
 		{"broken", storage(hiveJSON, nil, "a int"), `{"a":`, "", "", "no JSON object"},
@@ -134,6 +138,36 @@ func TestTablesRefused(t *testing.T) {
 	if _, err := newDelimited(",", []string{"a", "A"}, []column{{name: "a"}}); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Error(err)
 	}
+}
+
+// Whatever is in a body, a row is one line with as many fields as the table has columns, or JSON.
+func FuzzRow(f *testing.F) {
+	for _, s := range []string{"1,x,y", `{"a":1,"b":"x","c":["y"]}`, "1\n,\x01,\x02", `{"a":"1\n","c":["\u0001\n",null]}`, `\N,\,\`, "1e3,\"\\\",\xff"} {
+		f.Add([]byte(s))
+	}
+	cols := []string{"a int", "b string", "c array<string>", "d map<string,boolean>", "e binary"}
+	tables := []*metastore.Storage{storage(hiveJSON, nil, cols...), storage(lazySimple, nil, cols...),
+		storage(lazySimple, map[string]string{"field.delim": ",", "escape.delim": `\`, "serialization.escape.crlf": "true"}, cols...)}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for i, table := range tables {
+			for _, fields := range []string{"", "a,b,c,d,e"} {
+				line, err := row(t, table, string(body), ",", fields)
+				if err != nil {
+					continue
+				}
+				text, ended := strings.CutSuffix(line, "\n")
+				if !ended || strings.ContainsAny(text, "\n\r") {
+					t.Errorf("%q became %q", body, line)
+				}
+				if i == 0 && !json.Valid([]byte(text)) {
+					t.Errorf("%q became %q, which is no JSON", body, line)
+				}
+				if n := strings.Count(text, "\x01"); i == 1 && n != len(cols)-1 {
+					t.Errorf("%q became %q, with %d delimiters", body, line, n)
+				}
+			}
+		}
+	})
 }
 
 func FuzzType(f *testing.F) {

@@ -141,6 +141,9 @@ func (s *sink) fail(i int, err error) {
 	s.failed[i] = err
 }
 
+// maxElement is how long the name of a directory may be, in bytes, on HDFS and local file systems.
+const maxElement = 255
+
 // assign finds out which partition each event belongs to.
 func (s *sink) assign(evs []event.Event) {
 	s.groups = s.groups[:0]
@@ -155,7 +158,9 @@ next:
 			if key, err = t.Append(key, &evs[i]); err == nil && len(key) == from {
 				err = fmt.Errorf("the partition's column %s has no value: a header that hive.partition names is missing", s.table.Keys[n].Name)
 			} else if err == nil && bytes.IndexByte(key[from:], 0) >= 0 {
-				err = fmt.Errorf("the value %q of the partition's column %s has a byte 0", key[from:], s.table.Keys[n].Name)
+				err = fmt.Errorf("the value %.100q of the partition's column %s has a byte 0", key[from:], s.table.Keys[n].Name)
+			} else if err == nil && len(key)-from > maxElement {
+				err = fmt.Errorf("the value %.100q… of the partition's column %s has %d bytes, more than the name of a directory can have", key[from:], s.table.Keys[n].Name, len(key)-from)
 			}
 			if err != nil {
 				s.fail(i, component.Permanent(fmt.Errorf("find the partition for an event: %w", err)))
@@ -163,7 +168,9 @@ next:
 			}
 			key = append(key, 0)
 		}
-		s.key = key
+		if s.key = key; cap(key) > 64<<10 { // after some huge header
+			s.key = nil
+		}
 		if last == nil || last.key != string(key) {
 			if last = s.byKey[string(key)]; last == nil {
 				last = &group{key: string(key)}

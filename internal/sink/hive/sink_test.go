@@ -177,7 +177,9 @@ func (h *harness) files() (list []string) {
 			return err
 		}
 		b, err := os.ReadFile(name)
-		name, _, _ = strings.Cut(strings.TrimPrefix(name, h.dir), ".")
+		if name = strings.TrimPrefix(name, h.dir); strings.Contains(filepath.Base(name), ".") {
+			name = name[:strings.LastIndexByte(name, '.')]
+		}
 		list = append(list, name+" "+string(b))
 		return err
 	})
@@ -284,6 +286,46 @@ func TestNoAutoCreate(t *testing.T) {
 }
 
 // What cannot be a row, or has no partition, fails alone and for good.
+// What the header of an event brings into a partition's name is the name of one directory, or the event fails alone.
+func TestHostileHeaders(t *testing.T) {
+	for _, tt := range []struct{ value, want string }{
+		{"../../../etc", "/t/car=..%2F..%2F..%2Fetc/_sluice 2,x\n"},
+		{"..", "/t/car=../_sluice 2,x\n"},
+		{"/", "/t/car=%2F/_sluice 2,x\n"},
+		{"a\nb=%", "/t/car=a%0Ab%3D%25/_sluice 2,x\n"},
+		{"a\x00b", "byte 0"},
+		{strings.Repeat("x", 252), "would have a name of 256 bytes"},
+		{strings.Repeat("/", 100), "would have a name of 304 bytes"},
+		{strings.Repeat("x", 10<<20), "has 10485760 bytes"},
+	} {
+		h := newHarness(t, "car")
+		h.start("hive.partition=%{car}")
+		e := componenttest.Events("1,x", "2,x", "3,x")
+		for i, v := range []string{"good", tt.value, "good"} {
+			e[i].Headers = append(e[i].Headers, event.KV{Key: "car", Value: []byte(v)})
+		}
+		err := h.Write(t.Context(), e)
+		const good = "/t/car=good/_sluice 1,x\n3,x\n"
+		if strings.HasPrefix(tt.want, "/") {
+			if err != nil {
+				t.Error(err)
+			}
+			want := []string{good, tt.want}
+			slices.Sort(want)
+			h.want(want...)
+			continue
+		}
+		var partial *component.PartialError
+		if !errors.As(err, &partial) || len(partial.Failed) != 1 || !component.IsPermanent(partial.Failed[1]) || !strings.Contains(partial.Failed[1].Error(), tt.want) || len(err.Error()) > 1000 {
+			t.Errorf("%.1000v, want %q", err, tt.want)
+		}
+		h.want(good)
+		if len(h.meta.partitions) != 1 || cap(h.key) > 64<<10 {
+			t.Errorf("%d partitions, %d bytes are kept", len(h.meta.partitions), cap(h.key))
+		}
+	}
+}
+
 func TestBadEvents(t *testing.T) {
 	h := newHarness(t, "day", "car")
 	h.start("hive.partition=%e,%{car}", "serializer.delimiter=|")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-data/sluice/component"
 	"github.com/sluice-data/sluice/internal/bucket"
 	"github.com/sluice-data/sluice/internal/dfs"
 	"github.com/sluice-data/sluice/internal/javapath"
@@ -143,6 +144,11 @@ func (s *sink) place(ctx context.Context, key string) (*place, error) {
 	if len(s.values) > 0 {
 		name := metastore.PartitionName(s.table.Keys, strings.Split(strings.TrimSuffix(key, "\x00"), "\x00"))
 		what = "partition " + name
+		for dir := range strings.SplitSeq(name, "/") {
+			if len(dir) > maxElement {
+				return nil, component.Permanent(fmt.Errorf("find the partition for an event: its directory %.100q… would have a name of %d bytes, and %d are possible", dir, len(dir), maxElement))
+			}
+		}
 		var err error
 		if st, err = s.partition(ctx, name); err != nil {
 			return nil, err
