@@ -55,9 +55,10 @@ type Client struct {
 	addrs   []string // HOST:PORT
 	timeout time.Duration
 
-	mu   sync.Mutex
-	conn net.Conn // nil: none
-	rpc  *thrift.TStandardClient
+	mu     sync.Mutex
+	conn   net.Conn // nil: none
+	answer *bounded
+	rpc    *thrift.TStandardClient
 }
 
 // New makes a client. uris are thrift://HOST:PORT, one or several with commas,
@@ -90,12 +91,34 @@ func (c *Client) drop() error {
 		return nil
 	}
 	err := c.conn.Close()
-	c.conn, c.rpc = nil, nil
+	c.conn, c.answer, c.rpc = nil, nil, nil
 	return err
 }
 
-// An answer is far below this: a table has some kilobytes.
+// limits are those of one string, and of the number in front of a list. An answer is far below this: a table has some kilobytes.
 var limits = &thrift.TConfiguration{MaxMessageSize: 16 << 20}
+
+// maxAnswer is how many bytes an answer may have in all, which the library does not limit.
+const maxAnswer = 64 << 20
+
+// bounded is a transport from which no answer of more than maxAnswer can be read.
+type bounded struct {
+	thrift.TTransport
+	left int
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if len(p) > b.left {
+		p = p[:b.left]
+	}
+	if len(p) == 0 {
+		return 0, fmt.Errorf("the metastore's answer is longer than %d bytes", maxAnswer)
+	}
+	n, err := b.TTransport.Read(p)
+	b.left -= n
+	return n, err
+}
 
 func (c *Client) connect(ctx context.Context) error {
 	var errs []error
@@ -105,8 +128,9 @@ func (c *Client) connect(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		p := thrift.NewTBinaryProtocolConf(thrift.NewTBufferedTransport(thrift.NewTSocketFromConnConf(conn, limits), 8<<10), limits)
-		c.conn, c.rpc = conn, thrift.NewTStandardClient(p, p)
+		c.conn, c.answer = conn, &bounded{TTransport: thrift.NewTSocketFromConnConf(conn, limits)}
+		p := thrift.NewTBinaryProtocolConf(thrift.NewTBufferedTransport(c.answer, 8<<10), limits)
+		c.rpc = thrift.NewTStandardClient(p, p)
 		return nil
 	}
 	return errors.Join(errs...)
@@ -129,6 +153,7 @@ func (c *Client) call(ctx context.Context, method string, args writer, res *resu
 				return fmt.Errorf("connect to the metastore: %w", err)
 			}
 		}
+		c.answer.left = maxAnswer
 		conn := c.conn
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		_, err := c.rpc.Call(ctx, method, args, res)

@@ -176,6 +176,56 @@ func TestLocations(t *testing.T) {
 	}
 }
 
+// An answer that does not end, or is far larger in memory than on the wire, is an error and no more.
+func TestHugeAnswer(t *testing.T) {
+	columns := func(n int, elements func(o *out)) func(*out) {
+		return func(o *out) {
+			o.structure(0, func() {
+				o.do(o.p.WriteFieldBegin(o.ctx, "", thrift.LIST, 8))
+				o.do(o.p.WriteListBegin(o.ctx, thrift.STRUCT, n))
+				elements(o)
+				o.do(o.p.WriteListEnd(o.ctx))
+				o.do(o.p.WriteFieldEnd(o.ctx))
+			})
+		}
+	}
+	text := strings.Repeat("x", 1<<20)
+	for want, answer := range map[string]func(*out){
+		"list of 1048577 elements": columns(maxItems+1, func(o *out) {
+			for range maxItems + 1 {
+				o.body(func() {})
+			}
+		}),
+		"longer than 67108864 bytes": columns(maxItems, func(o *out) {
+			for range 200 {
+				o.body(func() { o.str(1, text) })
+			}
+		}),
+	} {
+		c := client(t, server(t, func(string) func(*out) { return answer }))
+		if _, err := c.Table(t.Context(), "default", "t"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// The limit is one of each answer: a connection may be used for ever.
+func TestManyAnswers(t *testing.T) {
+	text := strings.Repeat("x", 10<<20)
+	c := client(t, server(t, func(string) func(*out) {
+		return func(o *out) { o.structure(0, func() { o.str(12, text) }) }
+	}))
+	for range 8 {
+		conn := c.conn
+		if table, err := c.Table(t.Context(), "default", "t"); err != nil || len(table.Type) != len(text) {
+			t.Fatal(err)
+		}
+		if conn != nil && conn != c.conn {
+			t.Error("there is a new connection")
+		}
+	}
+}
+
 func TestNoAnswer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -177,7 +177,7 @@ func (i *in) str() string {
 
 func (i *in) strings() map[string]string {
 	_, _, n, err := i.p.ReadMapBegin(i.ctx)
-	if !i.do(err) {
+	if !i.do(err) || !i.bound(n) {
 		return nil
 	}
 	m := map[string]string{}
@@ -189,9 +189,19 @@ func (i *in) strings() map[string]string {
 	return m
 }
 
+// maxItems is how many elements a list or a map may have. An element may be a byte on the wire and much more in memory.
+const maxItems = 1 << 20
+
+func (i *in) bound(n int) bool {
+	if n > maxItems {
+		return i.do(fmt.Errorf("the metastore's answer has a list of %d elements", n))
+	}
+	return true
+}
+
 func list[T any](i *in, read func() T) (all []T) {
 	_, n, err := i.p.ReadListBegin(i.ctx)
-	i.do(err)
+	_ = i.do(err) && i.bound(n)
 	for ; n > 0 && i.err == nil; n-- {
 		all = append(all, read())
 	}
