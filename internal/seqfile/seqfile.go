@@ -97,6 +97,9 @@ func (w *Writer) Append(dst []byte, key int64, value []byte) ([]byte, error) {
 // io.seqfile.compress.blocksize
 const blockSize = 1_000_000
 
+// maxKept is what a writer keeps of a block's memory for the next: there may be thousands of them.
+const maxKept = 64 << 10
+
 // End ends the block: what was appended is in the file then.
 func (w *Writer) End(dst []byte) ([]byte, error) {
 	if w.n == 0 {
@@ -110,7 +113,9 @@ func (w *Writer) End(dst []byte) ([]byte, error) {
 			return nil, fmt.Errorf("compress a block: %w", err)
 		}
 		dst = append(appendVInt(dst, int64(len(z))), z...)
-		*part = (*part)[:0]
+		if *part = (*part)[:0]; cap(*part) > maxKept {
+			*part = nil
+		}
 	}
 	w.n = 0
 	return dst, nil

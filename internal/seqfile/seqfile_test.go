@@ -177,6 +177,26 @@ func TestWriter(t *testing.T) {
 	}
 }
 
+// There may be thousands of open files: what a large batch needed is not kept for each.
+func TestMemory(t *testing.T) {
+	gz, err := hadoopcodec.Find("gzip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWriter(Bytes, gz)
+	for _, size := range []int{1000, 20 << 20, 1000} {
+		if _, err := w.Append(nil, 1, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.End(nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := cap(w.keyLens) + cap(w.keys) + cap(w.valueLens) + cap(w.values); n > 4*maxKept {
+			t.Errorf("%d bytes are kept", n)
+		}
+	}
+}
+
 func TestVInt(t *testing.T) {
 	for _, v := range []int64{0, 1, 127, 128, 255, 256, 65535, 1 << 40, math.MaxInt64, -1, -112, -113, -256, -257, math.MinInt64} {
 		r := &reader{t, appendVInt(nil, v)}

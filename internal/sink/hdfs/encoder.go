@@ -31,6 +31,9 @@ func (c *config) newEncoder(now func() time.Time) (bucket.Encoder, error) {
 	return &stream{ser: ser, codec: c.codec}, nil
 }
 
+// maxKept is what an open file keeps of a batch's memory for the next: there may be hdfs.maxOpenFiles of them.
+const maxKept = 64 << 10
+
 // stream compresses what a serializer makes, each piece by itself.
 type stream struct {
 	ser   serde.Serializer
@@ -51,7 +54,7 @@ func (s *stream) AppendEvents(dst []byte, evs []event.Event) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.buf = plain; cap(s.buf) > 8<<20 { // after some huge event
+	if s.buf = plain; cap(s.buf) > maxKept {
 		s.buf = nil
 	}
 	return s.codec.Append(dst, plain)

@@ -118,11 +118,15 @@ func (s *sink) Write(ctx context.Context, evs []event.Event) error {
 		return err
 	}
 	failed := s.assign(evs)
+	alone := failed == nil && len(s.groups) == 1 // what is said of the group is said of all events
 	for i := range s.groups {
 		g := &s.groups[i]
 		err := s.writeGroup(g, evs, i)
 		if err == nil {
 			continue
+		}
+		if alone {
+			return err
 		}
 		if failed == nil {
 			failed = map[int]error{}
@@ -135,9 +139,6 @@ func (s *sink) Write(ctx context.Context, evs []event.Event) error {
 	}
 	if len(failed) == 0 {
 		return nil
-	}
-	if len(failed) == len(evs) && len(s.groups) == 1 {
-		return failed[0]
 	}
 	return &component.PartialError{Failed: failed}
 }

@@ -448,6 +448,22 @@ func TestPrefixWithDirectory(t *testing.T) {
 	h.want("/a/sub/x.N 0\n", "/a/sub/x.N 1\n")
 }
 
+// An event that can never be written says nothing of the others, which wait for the cluster.
+func TestBadEventAndTrouble(t *testing.T) {
+	h := start(t, "/%Y", plain...)
+	h.fail = func(string, string) error { return errors.New("down") }
+	err := h.Write(t.Context(), componenttest.Events("a", "b@0", "c@0"))
+	var partial *component.PartialError
+	if !errors.As(err, &partial) || len(partial.Failed) != 3 {
+		t.Fatalf("%v", err)
+	}
+	for i, err := range partial.Failed {
+		if component.IsPermanent(err) != (i == 0) {
+			t.Errorf("event %d: %v", i, err)
+		}
+	}
+}
+
 // After an error the file is closed with what was flushed, and the batch goes into another.
 func TestErrors(t *testing.T) {
 	broken := errors.New("broken")
