@@ -2,8 +2,10 @@ package dfs
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -186,5 +188,39 @@ func TestKerberosMissing(t *testing.T) {
 				t.Fatalf("%v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// remoteError is what a name node answers.
+type remoteError struct{ class, message string }
+
+func (e remoteError) Error() string     { return e.class }
+func (e remoteError) Method() string    { return "create" }
+func (e remoteError) Desc() string      { return "" }
+func (e remoteError) Exception() string { return e.class }
+func (e remoteError) Message() string   { return e.message }
+
+func TestExplain(t *testing.T) {
+	for _, tt := range []struct {
+		class, message string
+		is             error // nil: none of these
+		want           string
+	}{
+		{"org.apache.hadoop.fs.InvalidPathException", "Invalid path name Invalid file name: /a:b\n\tat x", ErrName, "no such name: Invalid path name Invalid file name: /a:b"},
+		{"org.apache.hadoop.hdfs.protocol.FSLimitException$PathComponentTooLongException", "The maximum path component name limit of x in directory / is exceeded", ErrName, "is exceeded"},
+		{"org.apache.hadoop.fs.ParentNotDirectoryException", "/a (is not a directory)", ErrName, "is not a directory"},
+		{"org.apache.hadoop.hdfs.protocol.DSQuotaExceededException", "The DiskSpace quota of /a is exceeded", ErrQuota, "is exceeded"},
+		{"org.apache.hadoop.hdfs.server.namenode.SafeModeException", "Name node is in safe mode", nil, "hdfs dfsadmin -safemode leave"},
+		{"java.io.IOException", "other\nat x", nil, "write to /a: java.io.IOException: other"},
+	} {
+		err := explain(&fs.PathError{Op: "create", Path: "/a/b", Err: remoteError{tt.class, tt.message}}, "write to", "/a", "me")
+		if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", tt.class, err)
+		}
+		for _, kind := range []error{ErrName, ErrQuota, ErrBusy, fs.ErrPermission, fs.ErrExist} {
+			if errors.Is(err, kind) != (kind == tt.is) {
+				t.Errorf("%s: %v is %v", tt.class, err, kind)
+			}
+		}
 	}
 }

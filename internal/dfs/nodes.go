@@ -1,6 +1,8 @@
 package dfs
 
 import (
+	"encoding/binary"
+	"fmt"
 	"net"
 	"strconv"
 	"sync"
@@ -118,6 +120,33 @@ type nodeConn struct {
 	strictConn
 	nodes  *nodes
 	report func() ([]byte, error)
+
+	in   scanner
+	long int // bytes of an answer that is too long; 0: none is
+}
+
+// maxAnswer is Hadoop's own limit of an answer (ipc.maximum.response.length). The library takes memory for any length that it reads.
+const maxAnswer = 128 << 20
+
+// Read implements net.Conn.
+func (c *nodeConn) Read(p []byte) (int, error) {
+	n, err := c.strictConn.Read(p)
+	c.in.feed(p[:n], c.scanIn)
+	if c.long > 0 {
+		return 0, c.check(fmt.Errorf("the name node's answer has %d bytes: is it one?", c.long))
+	}
+	return n, err
+}
+
+// scanIn reads the length of a packet.
+func (c *nodeConn) scanIn(p []byte) (used, skip int) {
+	if len(p) < 4 {
+		return 0, 0
+	}
+	if skip = int(binary.BigEndian.Uint32(p)); skip > maxAnswer {
+		c.long = skip
+	}
+	return 4, skip
 }
 
 // Write implements net.Conn. The library writes each request whole.

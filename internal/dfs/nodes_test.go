@@ -3,7 +3,9 @@ package dfs
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,6 +19,38 @@ func infoOf(ip, host string, port uint64) []byte {
 // request is a packet with a call, as the library writes it.
 func request(method string, body []byte) []byte {
 	return packet(nil, number(nil, 1, 2), text(text(nil, 1, method), 2, protocol), body)
+}
+
+// The library would take memory for whatever length a name node, or what is taken for one, answers with.
+func TestLongAnswer(t *testing.T) {
+	for _, size := range []int{1, 7, 4096} { // of the reads
+		server, client := net.Pipe()
+		defer server.Close()
+		c := &nodeConn{strictConn: strictConn{Conn: client}, nodes: new(nodes)}
+		answers := append(packet(packet(nil, []byte("one")), []byte(strings.Repeat("2", 3000))), "HTTP/1.1 400 Bad Request"...)
+		good := len(answers) - len("HTTP/1.1 400 Bad Request")
+		go func() {
+			for _, part := range [][]byte{answers[:good], answers[good:]} {
+				if _, err := server.Write(part); err != nil {
+					return
+				}
+			}
+		}()
+		got := 0
+		var err error
+		for err == nil {
+			var n int
+			n, err = c.Read(make([]byte, size))
+			got += n
+		}
+		// What is before its whole length may have been read.
+		if got < good || got > good+3 || !strings.Contains(err.Error(), "1213486160 bytes") {
+			t.Errorf("%d of %d bytes, then %v", got, good, err)
+		}
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("the connection is open: %v", err)
+		}
+	}
 }
 
 // A data node that failed is named in each addBlock that follows, and in no other call.
