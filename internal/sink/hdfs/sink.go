@@ -32,6 +32,7 @@ type sink struct {
 	created, closed, failed *atomic.Int64
 
 	fs      dfs.FS // nil: not started
+	root    string // the part of hdfs.path before the first directory with an escape
 	buckets *bucket.Set
 
 	// Of a batch, and used again by the next.
@@ -84,9 +85,10 @@ func (s *sink) start(fs dfs.FS) {
 		Retry: retry, Tries: tries, Now: s.clock, Created: s.created, Closed: s.closed, Failed: s.failed,
 	})
 	if root, err := dfs.Resolve(fs, s.address); err == nil {
+		s.root = constantDir(root)
 		prefix, constant := s.name.Constant()
 		prefix = prefix[strings.LastIndexByte(prefix, '/')+1:]
-		s.buckets.Reclaim(constantDir(root), func(p string) bool { return !constant || p == prefix })
+		s.buckets.Reclaim(s.root, func(p string) bool { return !constant || p == prefix })
 	}
 }
 
@@ -248,7 +250,9 @@ func (s *sink) writeGroup(g *group, evs []event.Event, number int) error {
 	err = s.bad.Try(t, len(s.groups) > 1, func(since time.Time) error {
 		err := s.buckets.Write(t, mine)
 		if s.foreign && errors.Is(err, dfs.ErrName) {
-			return component.Permanent(err)
+			if _, own := s.fs.List(s.root); own == nil { // else it is hdfs.path that is wrong
+				return component.Permanent(err)
+			}
 		}
 		if d := s.clock().Sub(since); s.refused > 0 && d >= s.refused && (errors.Is(err, fs.ErrPermission) || errors.Is(err, dfs.ErrQuota)) {
 			return component.Permanent(fmt.Errorf("refused for %v (hdfs.refusedTimeout): %w", d.Round(time.Second), err))

@@ -375,9 +375,14 @@ func TestHostileHeaders(t *testing.T) {
 
 // A name that the operator's own settings make is his to correct: nothing is set aside for it.
 func TestOwnNames(t *testing.T) {
-	h := start(t, "/"+strings.Repeat("x", 300)+"/%Y", plain...)
-	if err := h.Write(t.Context(), componenttest.Events("1@0")); !errors.Is(err, dfs.ErrName) || component.IsPermanent(err) {
-		t.Error(err)
+	for _, path := range []string{"/" + strings.Repeat("x", 300) + "/%Y", "/" + strings.Repeat("x", 300) + "/%{timestamp}", "/file/%Y", "/file/%{timestamp}"} {
+		h := start(t, path, plain...)
+		if err := os.WriteFile(h.dir+"/file", nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Write(t.Context(), componenttest.Events("1@0")); !errors.Is(err, dfs.ErrName) || component.IsPermanent(err) {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 
