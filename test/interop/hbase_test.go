@@ -49,7 +49,7 @@ func startHBase(t *testing.T, ports int, env ...string) *realHBase {
 			logs, _ := filepath.Glob(filepath.Join(h.dir, "*log"))
 			for _, name := range logs {
 				log, _ := os.ReadFile(name)
-				t.Logf("HBase's %s (end):\n%s", filepath.Base(name), tail(string(log), 4000))
+				t.Logf("HBase's %s (end):\n%s", filepath.Base(name), tail(string(log), 2000))
 			}
 		}
 		h.stop(t)
@@ -309,7 +309,7 @@ a1.sinks.made.serializer.incrementRow = counter
 		t.Cleanup(func() {
 			if t.Failed() {
 				log, _ := os.ReadFile(filepath.Join(dir, "log"))
-				t.Logf("Flume's log (end):\n%s", tail(string(log), 4000))
+				t.Logf("Flume's log (end):\n%s", tail(string(log), 2000))
 			}
 			if _, err := peer("flume.sh", nil, "stop", dir); err != nil {
 				t.Error(err)

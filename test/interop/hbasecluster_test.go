@@ -102,12 +102,14 @@ func TestHBaseCluster(t *testing.T) {
 
 // everything is the long form.
 func (c *hbaseCluster) everything(rounds int) {
-	for range rounds {
-		c.happens("five times each region moves, splits and merges", func() {
+	for round := range rounds {
+		c.happens("five times each region moves, with splits and merges in the first round", func() {
 			for i := range 5 {
 				c.storm(1)
-				c.patiently("split", clusterTable, fmt.Sprintf("%x8", i*3))
-				c.patiently("merge", clusterTable)
+				if round == 0 { // HBase merges no region that has been split of late
+					c.patiently("split", clusterTable, fmt.Sprintf("%x8", i*3))
+					c.patiently("merge", clusterTable, fmt.Sprintf("%x", i*3+1))
+				}
 			}
 		})
 		c.happens("the balancer, after all regions moved to one server", func() {
@@ -486,7 +488,7 @@ func (c *hbaseCluster) account() {
 	}
 	said := c.complaints()
 	t.Logf("%d lines, %d rows; written more than once %d. The agent said of it:\n%s", total, rows, again, strings.Join(said, "\n"))
-	if len(said) > 3*c.faults {
+	if len(said) > 2*c.faults {
 		t.Errorf("the agent's log has %d lines about %d things that happened", len(said), c.faults)
 	}
 }

@@ -118,9 +118,11 @@ public class HBaseShell {
       case "servers": // HOST:PORT of those that live
         for (ServerName s : admin.getRegionServers()) out.append('\t').append(s.getAddress().toString()).append("\n");
         break;
-      case "merge": // TABLE: its first two regions
+      case "merge": // TABLE START: the region that begins there, and the next
         List<RegionInfo> regions = admin.getRegions(t);
-        admin.mergeRegionsAsync(new byte[][] {regions.get(0).getEncodedNameAsBytes(), regions.get(1).getEncodedNameAsBytes()}, false).get();
+        int at = 0;
+        while (!Bytes.toString(regions.get(at).getStartKey()).equals(w[2])) at++;
+        admin.mergeRegionsAsync(new byte[][] {regions.get(at).getEncodedNameAsBytes(), regions.get(at + 1).getEncodedNameAsBytes()}, false).get();
         break;
       case "balance": // whether the balancer ran
         out.append('\t').append(String.valueOf(admin.balance(BalanceRequest.newBuilder().setIgnoreRegionsInTransition(true).build()).isBalancerRan())).append("\n");
