@@ -67,6 +67,7 @@ func TestRows(t *testing.T) {
 		{"to JSON, nothing", storage(hcatJSON, nil, "a int"), "", ",", "", "{}\n"},
 		{"JSON to JSON", storage(hiveJSON, nil, nests...), `{"A":[1,null],"m":{"l":[2],"k":[]},"s":{"Y":"y","z":1},"b":"hé"}`, "", "", `{"a":[1,null],"m":{"k":[],"l":[2]},"s":{"x":null,"y":"y"},"b":"hé"}` + "\n"},
 		{"JSON to text", storage(lazySimple, escaped, nests...), `{"a":["1",2],"m":{"l":[2,3],"k":[]},"s":{"y":"y"},"b":"hé"}`, "", "", "1;2,k:;l:2\x043" + `,\N;y,aMOp` + "\n"},
+		{"keys that differ in case", storage(lazySimple, comma, "ab string", "s struct<x:int>"), `{"ab":"1","AB":"2","aB":"3","Ab":"4","s":{"x":1,"X":2}}`, "", "", "1,1\n"},
 		{"JSON of any kind is a text", storage(lazySimple, comma, "a string", "b string", "c string"), `{"a":1.50,"b":true,"c":[1]}`, "", "", "1.50,true,[1]\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -95,12 +95,12 @@ func (o object) parse(body []byte, cells []cell) error {
 	if err := json.Unmarshal(body, &m); err != nil {
 		return fmt.Errorf("the body is no JSON object: %w", err)
 	}
-	for k, raw := range m {
+	for _, k := range keys(m) {
 		i := slices.IndexFunc(o.cols, func(c column) bool { return strings.EqualFold(c.name, k) })
 		if i < 0 {
 			continue
 		}
-		c, err := fromJSON(raw, o.cols[i].typ)
+		c, err := fromJSON(m[k], o.cols[i].typ)
 		if err != nil {
 			return fmt.Errorf("column %s: %w", o.cols[i].name, err)
 		}
@@ -108,6 +108,10 @@ func (o object) parse(body []byte, cells []cell) error {
 	}
 	return nil
 }
+
+// keys are those of an object in an order of their own: of several that differ only in case the last one counts, and an
+// event that is written again must make the same row.
+func keys(m map[string]json.RawMessage) []string { return slices.Sorted(maps.Keys(m)) }
 
 func fromJSON(raw json.RawMessage, t *typ) (c cell, err error) {
 	if string(raw) == "null" {
@@ -137,12 +141,12 @@ func fromJSON(raw json.RawMessage, t *typ) (c cell, err error) {
 			return fromJSONMap(parts, t)
 		}
 		c.parts = make([]cell, len(t.elems))
-		for k, p := range parts {
+		for _, k := range keys(parts) {
 			i := slices.IndexFunc(t.names, func(n string) bool { return strings.EqualFold(n, k) })
 			if i < 0 {
 				continue
 			}
-			if c.parts[i], err = fromJSON(p, t.elems[i]); err != nil {
+			if c.parts[i], err = fromJSON(parts[k], t.elems[i]); err != nil {
 				return c, err
 			}
 		}
@@ -171,7 +175,7 @@ func fromJSON(raw json.RawMessage, t *typ) (c cell, err error) {
 
 func fromJSONMap(parts map[string]json.RawMessage, t *typ) (cell, error) {
 	c := cell{set: true, parts: make([]cell, 0, 2*len(parts))}
-	for _, k := range slices.Sorted(maps.Keys(parts)) {
+	for _, k := range keys(parts) {
 		v, err := fromJSON(parts[k], t.elems[1])
 		if err != nil {
 			return c, err
