@@ -215,6 +215,8 @@ func explain(err error, what, where, who string) error {
 		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: the user %s may not %s %s: give it the right (hdfs dfs -chown or -chmod), or set HADOOP_USER_NAME (an HDFS sink also has hdfs.proxyUser)", err, who, what, where)
+	case strings.Contains(err.Error(), "no available namenodes"):
+		return fmt.Errorf("%w: see whether the name node runs or, if there are several, whether one is active (hdfs haadmin -getAllServiceState)", err)
 	}
 	var remote hdfs.Error
 	if errors.As(err, &remote) {

@@ -24,8 +24,26 @@ import (
 	"time"
 )
 
-// realHDFS is an HDFS where permissions are checked.
-type realHDFS struct{ dir, uri, web string }
+// realHDFS is an Apache HDFS.
+type realHDFS struct {
+	dir, uri, web string
+	env           []string // of its script
+}
+
+// start waits until it serves, and stops it when the test ends.
+func (h *realHDFS) start(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		if _, err := peer("hdfs.sh", nil, "stop", h.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := peer("hdfs.sh", h.env, "start", h.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startHDFS starts one where permissions are checked.
 
 func startHDFS(t *testing.T, dataNodes int) *realHDFS {
 	t.Helper()
@@ -33,14 +51,8 @@ func startHDFS(t *testing.T, dataNodes int) *realHDFS {
 	h := &realHDFS{dir: t.TempDir()}
 	port := (&ports{}).row(t, 2+3*dataNodes)
 	h.uri, h.web = fmt.Sprintf("hdfs://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d/webhdfs/v1", port+1)
-	t.Cleanup(func() {
-		if _, err := peer("hdfs.sh", nil, "stop", h.dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := peer("hdfs.sh", []string{fmt.Sprintf("HDFS_PORT=%d", port), fmt.Sprintf("HDFS_NODES=%d", dataNodes), "HDFS_PERMISSIONS=true"}, "start", h.dir); err != nil {
-		t.Fatal(err)
-	}
+	h.env = []string{fmt.Sprintf("HDFS_PORT=%d", port), fmt.Sprintf("HDFS_NODES=%d", dataNodes), "HDFS_PERMISSIONS=true"}
+	h.start(t)
 	h.tool(t, "dfs", "-mkdir", "-p", "/logs", "/closed")
 	h.tool(t, "dfs", "-chmod", "777", "/logs")
 	return h
@@ -48,7 +60,7 @@ func startHDFS(t *testing.T, dataNodes int) *realHDFS {
 
 func (h *realHDFS) tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := peer("hdfs.sh", nil, append([]string{name, "-fs", h.uri}, args...)...)
+	out, err := peer("hdfs.sh", h.env, append([]string{name, "-fs", h.uri}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

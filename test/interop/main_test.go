@@ -229,7 +229,14 @@ func (o *output) String() string {
 
 func startSluice(t *testing.T, args ...string) *sluiceProcess {
 	t.Helper()
+	return startSluiceIn(t, nil, args...)
+}
+
+// startSluiceIn has more in its environment.
+func startSluiceIn(t *testing.T, env []string, args ...string) *sluiceProcess {
+	t.Helper()
 	p := &sluiceProcess{cmd: exec.Command(binary, args...), out: &output{}, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = t.TempDir(), p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

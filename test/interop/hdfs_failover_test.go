@@ -1,0 +1,152 @@
+//go:build interop
+
+package interop
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// feed drops files with numbered lines into a spooling directory until it is stopped.
+type feed struct {
+	stop chan struct{}
+	done chan int
+}
+
+const feedLines = 200 // of one file
+
+func startFeed(t *testing.T, dir string) *feed {
+	t.Helper()
+	f := &feed{make(chan struct{}), make(chan int, 1)}
+	if err := os.MkdirAll(filepath.Join(dir, "spool"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for n := 0; ; n += feedLines {
+			name := fmt.Sprintf("%06d.log", n/feedLines)
+			numbered(t, filepath.Join(dir, "made"), name, n, n+feedLines)
+			if err := os.Rename(filepath.Join(dir, "made", name), filepath.Join(dir, "spool", name)); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-tick.C:
+			case <-f.stop:
+				f.done <- n + feedLines
+				return
+			}
+		}
+	}()
+	return f
+}
+
+// end returns how many lines there are.
+func (f *feed) end() int {
+	close(f.stop)
+	return <-f.done
+}
+
+// spooled waits until the agent has read all files.
+func spooled(t *testing.T, dir string) {
+	t.Helper()
+	eventually(t, 2*time.Minute, "all files are read", func() error {
+		left, err := filepath.Glob(filepath.Join(dir, "spool", "*.log"))
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%d are left", len(left))
+		}
+		return err
+	})
+}
+
+// troubles are the warnings and errors of a log.
+func troubles(log string) (lines []string) {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// Two name nodes share their edits. The active one hands over in order, the next is killed, while an agent writes to the
+// name service; the one that is listed first is standby in the beginning, and dead in the end.
+func TestHDFSFailover(t *testing.T) {
+	t.Parallel() // it waits for Java most of the time
+	fetched(t, "hdfs.sh")
+	h := &realHDFS{dir: t.TempDir(), uri: "hdfs://cluster"}
+	port := (&ports{}).row(t, 7)
+	h.env = []string{fmt.Sprintf("HDFS_PORT=%d", port), "HDFS_NAMENODES=2", "HDFS_CONF=" + filepath.Join(h.dir, "conf")}
+	h.start(t)
+	active := func(nn int) { h.web = fmt.Sprintf("http://127.0.0.1:%d/webhdfs/v1", port+1+5*(nn-1)) }
+	ha := func(args ...string) {
+		t.Helper()
+		if _, err := peer("hdfs.sh", h.env, append([]string{"ha"}, args...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ha("-transitionToActive", "nn2")
+	active(2)
+
+	dir := t.TempDir()
+	conf := hdfsAgent(t, dir, h.uri+"/logs", "hdfs.rollCount = 1000")
+	lines := startFeed(t, dir)
+	p := startSluiceIn(t, []string{"HADOOP_CONF_DIR=" + filepath.Join(h.dir, "conf")}, "agent", "-n", "a1", "-f", conf)
+	written := func(what string) {
+		t.Helper()
+		had := -1
+		eventually(t, time.Minute, "files are closed "+what, func() error {
+			list, err := h.list("/logs")
+			closed := 0
+			for _, f := range list {
+				if !strings.HasSuffix(f.name, ".tmp") {
+					closed++
+				}
+			}
+			if had < 0 {
+				had = closed
+			}
+			if err == nil && closed < had+3 {
+				err = fmt.Errorf("%d more", closed-had)
+			}
+			return err
+		})
+	}
+	said := 0
+	say := func(what string) {
+		written(what)
+		all := troubles(p.out.String())
+		t.Logf("%s: %d lines in the log: %s", what, len(all)-said, strings.Join(all[said:], "\n"))
+		said = len(all)
+	}
+	say("by nn2, nn1 is standby")
+	ha("-failover", "nn2", "nn1")
+	active(1)
+	say("by nn1 after a failover in order")
+	h.signal(t, "namenode", syscall.SIGKILL)
+	ha("-transitionToActive", "--forceactive", "nn2")
+	active(2)
+	say("by nn2 after nn1 was killed")
+
+	if !strings.Contains(p.out.String(), "haadmin -getAllServiceState") || said > 30 {
+		t.Errorf("it said %d lines, that a name node is to be active among them?", said)
+	}
+
+	n := lines.end()
+	spooled(t, dir)
+	p.stop(t) // drains and closes
+	names := strings.Fields(h.tool(t, "dfs", "-ls", "-C", "/logs"))
+	missing, double, strange := tally(n, []string{h.tool(t, "dfs", "-cat", "/logs/*")})
+	if missing > 0 || len(strange) > 1 {
+		t.Errorf("of %d lines %d are missing, %d double, strange: %.200q", n, missing, double, strange)
+	}
+	if strings.Contains(strings.Join(names, " "), ".tmp") {
+		t.Errorf("files are left open: %v", names)
+	}
+	t.Logf("%d lines in %d files: 0 missing, %d double, %d cut", n, len(names), double, len(strange))
+}
