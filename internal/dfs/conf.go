@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/colinmarc/hdfs/v2"
 	"github.com/colinmarc/hdfs/v2/hadoopconf"
 )
 
@@ -47,6 +48,20 @@ func nameNodes(host string, conf hadoopconf.HadoopConf) ([]string, error) {
 		return nil, fmt.Errorf("there is no name node in the address; write hdfs://HOST:PORT/PATH, or set fs.defaultFS in core-site.xml and HADOOP_CONF_DIR")
 	}
 	return []string{withPort(host)}, nil
+}
+
+// leastProtection is the least of what dfs.data.transfer.protection lists: the data node chooses. The library would insist on the highest.
+func leastProtection(conf hadoopconf.HadoopConf) string {
+	if strings.EqualFold(conf["dfs.encrypt.data.transfer"], "true") {
+		return hdfs.DataTransferProtectionPrivacy
+	}
+	listed := strings.ToLower(conf["dfs.data.transfer.protection"])
+	for _, p := range []string{hdfs.DataTransferProtectionAuthentication, hdfs.DataTransferProtectionIntegrity, hdfs.DataTransferProtectionPrivacy} {
+		if strings.Contains(listed, p) {
+			return p
+		}
+	}
+	return ""
 }
 
 func withPort(host string) string {

@@ -1,11 +1,14 @@
 package dfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -103,11 +106,35 @@ func (ps *pipes) forget(p *pipe) {
 	delete(ps.all, p.id.Unix())
 }
 
+// fail ends all of them.
+func (ps *pipes) fail(err error) {
+	ps.mu.Lock()
+	all := slices.Collect(maps.Values(ps.all))
+	ps.mu.Unlock()
+	for _, p := range all {
+		p.fail(err)
+	}
+}
+
 // begin is a new connection, for a new block. The client ends a block only when all of it is acknowledged.
 func (p *pipe) begin(c *pipeConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conn, p.sent, p.acked = c, 0, 0
+}
+
+// look notes whether the connection can be seen through.
+func (p *pipe) look(c *pipeConn, plain bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.hidden = !plain
+}
+
+// hidden is whether nothing is known of the packets of this connection.
+func (p *pipe) hidden() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn != nil && p.conn.hidden
 }
 
 func (p *pipe) packet(c *pipeConn, seq int64) {
@@ -173,11 +200,23 @@ type pipeConn struct {
 	line    []string // addresses of the data nodes of the pipeline, the one of this connection first
 
 	out, in scanner
+	looked  bool
+	hidden  bool // by encryption or checksums (Kerberos): nothing can be seen
 	asked   bool // the operation is through
 	answer  bool // its answer is through
 }
 
-// SetDeadline tells whose connection it is; the limits of strictConn hold.
+// isOperation is whether these bytes are the operation that writes a block: version 28, code 80 and a message, which the library
+// writes at once.
+func isOperation(p []byte) bool {
+	if !bytes.HasPrefix(p, []byte{0, 28, 80}) {
+		return false
+	}
+	_, n := message(p[3:])
+	return n == len(p)-3
+}
+
+// SetDeadline tells whose connection it is; the limits of strictConn hold. With Kerberos the login is through by then.
 func (c *pipeConn) SetDeadline(t time.Time) error {
 	if p := c.pipes.find(t); p != nil && c.pipe == nil {
 		c.pipe = p
@@ -187,7 +226,11 @@ func (c *pipeConn) SetDeadline(t time.Time) error {
 }
 
 func (c *pipeConn) Write(p []byte) (int, error) {
-	if c.pipe != nil {
+	if c.pipe != nil && !c.looked { // nobody reads before this
+		c.looked = true
+		c.pipe.look(c, isOperation(p))
+	}
+	if c.pipe != nil && !c.hidden {
 		c.out.feed(p, c.scanOut)
 	}
 	strict := strictConn{c.Conn, c.timeout}
@@ -202,7 +245,9 @@ func (c *pipeConn) Read(p []byte) (int, error) {
 	strict := strictConn{c.Conn, c.timeout}
 	n, err := strict.Read(p)
 	if c.pipe != nil {
-		c.in.feed(p[:n], c.scanIn)
+		if !c.hidden {
+			c.in.feed(p[:n], c.scanIn)
+		}
 		if err != nil && c.pipe.fail(err) {
 			c.failed(0)
 		}

@@ -3,6 +3,7 @@ package dfs
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -75,6 +76,44 @@ func TestPipe(t *testing.T) {
 		if err := p.await(); err == nil {
 			t.Error("a refusal is not told")
 		}
+	}
+}
+
+// Encrypted packets are not taken for others: without their acknowledgements a flush must close the file.
+func TestHiddenPipe(t *testing.T) {
+	op := append([]byte{0, 28, 80}, protowire.AppendBytes(nil, []byte("operation"))...)
+	for _, tt := range []struct {
+		what   string
+		out    []byte
+		hidden bool
+	}{
+		{"plain", op, false},
+		{"encrypted", []byte("\x17\x03\x9a\x00\x00\x00\x00\x00"), true},
+		{"with a length and a checksum", append([]byte{0, 0, 0, byte(len(op) + 16)}, op...), true},
+		{"encrypted, and begins as an operation", append(op[:len(op):len(op)], 1), true},
+	} {
+		p, c := watched()
+		client, peer := net.Pipe()
+		c.Conn = client
+		go func() { _, _ = io.Copy(io.Discard, peer) }() // until the test closes it
+		if _, err := c.Write(tt.out); err != nil {
+			t.Fatal(err)
+		}
+		if p.hidden() != tt.hidden {
+			t.Errorf("%s: hidden is %v", tt.what, p.hidden())
+		}
+		client.Close()
+	}
+}
+
+func TestLeastProtection(t *testing.T) {
+	for list, want := range map[string]string{"": "", "privacy": "privacy", "privacy,Authentication": "authentication", "integrity, privacy": "integrity"} {
+		if got := leastProtection(map[string]string{"dfs.data.transfer.protection": list}); got != want {
+			t.Errorf("%q: %q, want %q", list, got, want)
+		}
+	}
+	if got := leastProtection(map[string]string{"dfs.data.transfer.protection": "authentication", "dfs.encrypt.data.transfer": "true"}); got != "privacy" {
+		t.Errorf("with encryption: %q", got)
 	}
 }
 

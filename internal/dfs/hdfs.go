@@ -27,13 +27,11 @@ type HDFS struct {
 	opts    hdfs.ClientOptions
 	timeout time.Duration
 	dial    net.Dialer
-	// With Kerberos the data nodes' connections begin with a handshake, or are encrypted: acknowledgements cannot be seen.
-	// A flush closes the file then, and appends to it after that.
-	secure bool
-	login  func() (*krb.Client, error) // Kerberos; nil: none
+	login   func() (*krb.Client, error) // Kerberos; nil: none
 
-	mu     sync.Mutex
-	client *hdfs.Client // nil: not connected
+	mu       sync.Mutex
+	client   *hdfs.Client // nil: not connected
+	loggedIn bool
 
 	pipes pipes
 	nodes nodes
@@ -60,10 +58,13 @@ func openHDFS(host string, conf hadoopconf.HadoopConf, o Options) (*HDFS, error)
 			return nil, errors.New("dfs.namenode.kerberos.principal is not in hdfs-site.xml; set HADOOP_CONF_DIR to the cluster's configuration")
 		}
 		h.opts.User = h.opts.KerberosClient.Credentials.UserName()
-		h.secure, h.login = true, func() (*krb.Client, error) { return login(o) }
+		h.login = func() (*krb.Client, error) { return login(o) }
+		h.opts.DataTransferProtection = leastProtection(conf)
+		if p := conf["hadoop.rpc.protection"]; p != "" && p != "authentication" {
+			o.Log.Warn("what is asked of the name node (names of files, none of what is in them) goes over the network as it is; only its answers are protected", "hadoop.rpc.protection", p)
+		}
 		return h, nil
 	}
-	h.secure = h.opts.DataTransferProtection != ""
 	h.opts.User, err = userName(o)
 	return h, err
 }
@@ -90,17 +91,21 @@ func (h *HDFS) connected() (*hdfs.Client, error) {
 	if h.client != nil {
 		return h.client, nil
 	}
-	if h.login != nil {
+	if h.login != nil && !h.loggedIn {
 		k, err := h.login()
 		if err != nil {
 			return nil, err
 		}
-		h.opts.KerberosClient = k
+		h.opts.KerberosClient, h.loggedIn = k, true
 	}
 	c, err := hdfs.NewClient(h.opts)
 	if err != nil {
 		h.logout()
-		return nil, fmt.Errorf("connect to the name node %s: %w: see whether it runs, and whether hdfs.path (or hdfs-site.xml) has its address", strings.Join(h.opts.Addresses, ", "), err)
+		next := "see whether it runs, and whether hdfs.path (or hdfs-site.xml) has its address"
+		if strings.Contains(err.Error(), handshake) {
+			next = handshakeHint(err.Error())
+		}
+		return nil, fmt.Errorf("connect to the name node %s: %w: %s", strings.Join(h.opts.Addresses, ", "), err, next)
 	}
 	h.client = c
 	return c, nil
@@ -121,7 +126,7 @@ func (h *HDFS) Create(name string) (File, error) {
 		}
 	}
 	if err != nil {
-		return nil, explain(err, "write to", path.Dir(name), h.opts.User)
+		return nil, h.explain(err, "write to", path.Dir(name))
 	}
 	return &hdfsFile{fs: h, name: name, w: w, pipe: h.pipes.new(h.timeout)}, nil
 }
@@ -139,9 +144,9 @@ func (h *HDFS) Rename(from, to string) error {
 	if _, err := c.Stat(to); err == nil {
 		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return explain(err, "look at", to, h.opts.User)
+		return h.explain(err, "look at", to)
 	}
-	return explain(c.Rename(from, to), "rename in", path.Dir(to), h.opts.User)
+	return h.explain(c.Rename(from, to), "rename in", path.Dir(to))
 }
 
 // Remove implements FS.
@@ -151,7 +156,7 @@ func (h *HDFS) Remove(name string) error {
 		return err
 	}
 	if err := c.Remove(name); err != nil {
-		return explain(err, "remove", name, h.opts.User)
+		return h.explain(err, "remove", name)
 	}
 	h.abortedMu.Lock()
 	defer h.abortedMu.Unlock()
@@ -173,7 +178,7 @@ func (h *HDFS) List(dir string) ([]Entry, error) {
 	for _, i := range infos {
 		list = append(list, Entry{i.Name(), i.IsDir()})
 	}
-	return list, explain(err, "list", dir, h.opts.User)
+	return list, h.explain(err, "list", dir)
 }
 
 // MkdirAll implements FS.
@@ -182,7 +187,7 @@ func (h *HDFS) MkdirAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	return explain(c.MkdirAll(dir, 0o755), "make", dir, h.opts.User)
+	return h.explain(c.MkdirAll(dir, 0o755), "make", dir)
 }
 
 // Home implements FS.
@@ -203,17 +208,48 @@ func (h *HDFS) Close() error {
 
 // logout ends what renews the ticket.
 func (h *HDFS) logout() {
-	if h.login != nil {
+	if h.loggedIn {
 		h.opts.KerberosClient.Destroy()
+		h.loggedIn = false
 	}
 }
 
+// renew has the next call make a new client, where there is Kerberos: this one goes on with the keys that it once got. With relogin
+// those of the keytab are meant, else those by which data is encrypted. Files that are open are given up: nobody would renew
+// their leases.
+func (h *HDFS) renew(relogin bool) {
+	if h.login == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.client != nil {
+		_ = h.client.Close() // it has failed
+		h.client = nil
+	}
+	if relogin {
+		h.logout()
+	}
+	h.pipes.fail(errRenewed)
+}
+
+var errRenewed = errors.New("its client's keys are no longer valid")
+
 // explain says in words what an operator has to do.
-func explain(err error, what, where, who string) error {
+func (h *HDFS) explain(err error, what, where string) error {
 	switch {
 	case err == nil:
 		return nil
+	case strings.Contains(err.Error(), handshake):
+		h.renew(true)
+		return fmt.Errorf("%w: %s", err, handshakeHint(err.Error()))
+	case strings.Contains(err.Error(), "rspauth"): // the library's word for an answer that is none
+		h.renew(false)
+		return fmt.Errorf("%w: the data node does not know the key for encrypted data, or the block token; others are asked for", err)
+	case strings.Contains(err.Error(), "negotiating data protection"):
+		return fmt.Errorf("%w: dfs.data.transfer.protection in hdfs-site.xml asks for %s, and the data node offers less: make them agree", err, h.opts.DataTransferProtection)
 	case errors.Is(err, fs.ErrPermission):
+		who := h.opts.User
 		return fmt.Errorf("%w: the user %s may not %s %s: give it the right (hdfs dfs -chown or -chmod), or set HADOOP_USER_NAME (an HDFS sink also has hdfs.proxyUser)", err, who, what, where)
 	case strings.Contains(err.Error(), "no available namenodes"):
 		return fmt.Errorf("%w: see whether the name node runs or, if there are several, whether one is active (hdfs haadmin -getAllServiceState)", err)
@@ -240,7 +276,7 @@ func explain(err error, what, where, who string) error {
 type hdfsFile struct {
 	fs   *HDFS
 	name string
-	w    *hdfs.FileWriter // nil: closed until the next write (with security)
+	w    *hdfs.FileWriter // nil: closed until the next write
 	pipe *pipe
 
 	written bool
@@ -256,7 +292,7 @@ func (f *hdfsFile) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		if f.w, err = c.Append(f.name); err != nil {
-			return 0, explain(err, "append to", f.name, f.fs.opts.User)
+			return 0, f.fs.explain(err, "append to", f.name)
 		}
 	}
 	if err := f.w.SetDeadline(f.pipe.id); err != nil {
@@ -272,7 +308,7 @@ func (f *hdfsFile) Flush() error {
 		return nil
 	}
 	f.written = false
-	if f.fs.secure {
+	if f.pipe.hidden() { // then the file is closed, and appended to after that
 		return f.end()
 	}
 	if err := f.w.Flush(); err != nil {
@@ -285,7 +321,7 @@ func (f *hdfsFile) explain(err error) error {
 	if err != nil && strings.Contains(err.Error(), "are excluded in this operation") {
 		f.fs.nodes.forgive() // no others are left
 	}
-	return explain(err, "write to", f.name, f.fs.opts.User)
+	return f.fs.explain(err, "write to", f.name)
 }
 
 // Err sees what the client's heartbeats, one every 30 s, have met with.
@@ -304,7 +340,7 @@ func (f *hdfsFile) end() error {
 			f.w = nil
 			return nil
 		case !hdfs.IsErrReplicating(err) || pause > 3*time.Second:
-			return explain(err, "close", f.name, f.fs.opts.User)
+			return f.fs.explain(err, "close", f.name)
 		}
 		time.Sleep(pause)
 	}
@@ -336,10 +372,11 @@ func (h *HDFS) dialNameNode(ctx context.Context, network, addr string) (net.Conn
 		return nil, err
 	}
 	strict := strictConn{Conn: c, timeout: h.timeout}
-	if h.secure { // requests may be encrypted
-		return &strict, nil
+	n := &nodeConn{strictConn: strict, nodes: &h.nodes}
+	if h.login == nil {
+		n.report = func() ([]byte, error) { return h.dataNodes(addr) }
 	}
-	return &nodeConn{strictConn: strict, nodes: &h.nodes, report: func() ([]byte, error) { return h.dataNodes(addr) }}, nil
+	return n, nil
 }
 
 func (h *HDFS) dialDataNode(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -347,9 +384,6 @@ func (h *HDFS) dialDataNode(ctx context.Context, network, addr string) (net.Conn
 	if err != nil {
 		h.nodes.fail(addr)
 		return nil, err
-	}
-	if h.secure {
-		return &strictConn{Conn: c, timeout: h.timeout}, nil
 	}
 	return &pipeConn{Conn: c, pipes: &h.pipes, timeout: h.timeout, nodes: &h.nodes, line: []string{addr}}, nil
 }

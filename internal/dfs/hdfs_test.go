@@ -213,7 +213,7 @@ func TestExplain(t *testing.T) {
 		{"org.apache.hadoop.hdfs.server.namenode.SafeModeException", "Name node is in safe mode", nil, "hdfs dfsadmin -safemode leave"},
 		{"java.io.IOException", "other\nat x", nil, "write to /a: java.io.IOException: other"},
 	} {
-		err := explain(&fs.PathError{Op: "create", Path: "/a/b", Err: remoteError{tt.class, tt.message}}, "write to", "/a", "me")
+		err := (&HDFS{}).explain(&fs.PathError{Op: "create", Path: "/a/b", Err: remoteError{tt.class, tt.message}}, "write to", "/a")
 		if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", tt.class, err)
 		}

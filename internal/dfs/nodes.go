@@ -2,7 +2,9 @@ package dfs
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -114,12 +116,13 @@ func submessages(b []byte, want protowire.Number) func(yield func([]byte) bool) 
 	}
 }
 
-// nodeConn is a connection to a name node which adds the data nodes that failed to each addBlock: field 4 of
-// AddBlockRequestProto.
+// nodeConn is a connection to a name node. It adds the data nodes that failed to each addBlock (field 4 of
+// AddBlockRequestProto), and makes the calls of Recover out of the library's truncate. The library encrypts no request.
 type nodeConn struct {
 	strictConn
 	nodes  *nodes
-	report func() ([]byte, error)
+	report func() ([]byte, error) // nil with Kerberos, where only the library can call
+	failed error                  // of the first read or write that failed
 
 	in   scanner
 	long int // bytes of an answer that is too long; 0: none is
@@ -133,9 +136,12 @@ func (c *nodeConn) Read(p []byte) (int, error) {
 	n, err := c.strictConn.Read(p)
 	c.in.feed(p[:n], c.scanIn)
 	if c.long > 0 {
-		return 0, c.check(fmt.Errorf("the name node's answer has %d bytes: is it one?", c.long))
+		return 0, c.keep(c.check(fmt.Errorf("the name node's answer has %d bytes: is it one?", c.long)))
 	}
-	return n, err
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the name node %s has closed the connection: %w", c.RemoteAddr(), err)
+	}
+	return n, c.keep(err)
 }
 
 // scanIn reads the length of a packet.
@@ -151,13 +157,25 @@ func (c *nodeConn) scanIn(p []byte) (used, skip int) {
 
 // Write implements net.Conn. The library writes each request whole.
 func (c *nodeConn) Write(p []byte) (int, error) {
-	if out := c.rewrite(p); out != nil {
-		if _, err := c.strictConn.Write(out); err != nil {
-			return 0, err
-		}
-		return len(p), nil
+	if c.failed != nil { // that says more than that the connection is closed
+		return 0, c.failed
 	}
-	return c.strictConn.Write(p)
+	out := c.rewrite(p)
+	if out == nil {
+		n, err := c.strictConn.Write(p)
+		return n, c.keep(err)
+	}
+	if _, err := c.strictConn.Write(out); err != nil {
+		return 0, c.keep(err)
+	}
+	return len(p), nil
+}
+
+func (c *nodeConn) keep(err error) error {
+	if c.failed == nil {
+		c.failed = err
+	}
+	return err
 }
 
 // rewrite is nil where p is to stay as it is.
@@ -174,16 +192,33 @@ func (c *nodeConn) rewrite(p []byte) []byte {
 		}
 		parts[i], rest = body, rest[used:]
 	}
-	if len(rest) > 0 || textOf(parts[1], 1) != "addBlock" {
+	if len(rest) > 0 {
 		return nil
 	}
-	list := c.nodes.excluded(c.report)
-	if len(list) == 0 {
-		return nil
+	switch textOf(parts[1], 1) {
+	case "truncate":
+		for field, v := range fields(parts[2]) { // TruncateRequestProto
+			if field == 2 && int64(v) < 0 {
+				method := recoverLease
+				if int64(v) == askClosed {
+					method = isFileClosed
+				}
+				return packet(nil, parts[0], requestHeader(method), question(method, textOf(parts[2], 1)))
+			}
+		}
+	case "addBlock":
+		if c.report == nil {
+			return nil
+		}
+		list := c.nodes.excluded(c.report)
+		if len(list) == 0 {
+			return nil
+		}
+		request := append([]byte(nil), parts[2]...)
+		for _, info := range list {
+			request = protowire.AppendBytes(protowire.AppendTag(request, 4, protowire.BytesType), info)
+		}
+		return packet(nil, parts[0], parts[1], request)
 	}
-	request := append([]byte(nil), parts[2]...)
-	for _, info := range list {
-		request = protowire.AppendBytes(protowire.AppendTag(request, 4, protowire.BytesType), info)
-	}
-	return packet(nil, parts[0], parts[1], request)
+	return nil
 }

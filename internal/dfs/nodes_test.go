@@ -92,6 +92,31 @@ func TestExcludeNodes(t *testing.T) {
 	want("forgiven", add)
 }
 
+// With Kerberos the calls that the library lacks are made of its truncate, and those to a real length stay.
+func TestAskByTruncate(t *testing.T) {
+	c := &nodeConn{nodes: new(nodes)}
+	truncate := func(size int64) []byte {
+		return request("truncate", text(number(text(nil, 1, "/f"), 2, uint64(size)), 3, "client"))
+	}
+	for _, tt := range []struct {
+		size int64
+		want []byte
+	}{
+		{askClosed, packet(nil, number(nil, 1, 2), requestHeader(isFileClosed), text(nil, 1, "/f"))},
+		{askRecover, packet(nil, number(nil, 1, 2), requestHeader(recoverLease), text(text(nil, 1, "/f"), 2, "sluice"))},
+		{0, nil},
+		{1 << 40, nil},
+	} {
+		if got := c.rewrite(truncate(tt.size)); !bytes.Equal(got, tt.want) {
+			t.Errorf("%d becomes %q, want %q", tt.size, got, tt.want)
+		}
+	}
+	c.nodes.fail("b:9866")
+	if got := c.rewrite(request("addBlock", nil)); got != nil {
+		t.Errorf("addBlock becomes %q, and the name node cannot be asked for its data nodes", got)
+	}
+}
+
 // Which data node of a pipeline it was.
 func TestFailedNode(t *testing.T) {
 	op := append([]byte{0, 28, 80}, protowire.AppendBytes(nil, text(text(nil, 2, string(infoOf("second", "", 2))), 2, string(infoOf("third", "", 3))))...)

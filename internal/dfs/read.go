@@ -13,7 +13,7 @@ func (h *HDFS) Open(name string) (io.ReadCloser, error) {
 	}
 	r, err := c.Open(name)
 	if err != nil {
-		return nil, explain(err, "read", name, h.opts.User)
+		return nil, h.explain(err, "read", name)
 	}
 	return r, nil
 }

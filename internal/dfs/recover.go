@@ -18,12 +18,9 @@ import (
 // Recover implements FS. A file of another process is left alone as long as that renews its lease, and for the soft limit
 // (a minute) after it: an append is refused until then. Our own files, given up by Abort, are closed at once (recoverLease).
 func (h *HDFS) Recover(name string) error {
-	if h.secure {
-		return h.appendNothing(name)
-	}
-	closed, err := h.ask("isFileClosed", name)
+	closed, err := h.ask(isFileClosed, name)
 	if closed || err != nil {
-		return explain(err, "look at", name, h.opts.User)
+		return h.explain(err, "look at", name)
 	}
 	h.abortedMu.Lock()
 	ours := h.aborted[name]
@@ -33,8 +30,8 @@ func (h *HDFS) Recover(name string) error {
 			return err
 		}
 	}
-	if closed, err = h.ask("recoverLease", name); err != nil {
-		return explain(err, "close", name, h.opts.User)
+	if closed, err = h.ask(recoverLease, name); err != nil {
+		return h.explain(err, "close", name)
 	}
 	if !closed {
 		return fmt.Errorf("close %s: %w: its last block is being recovered", name, ErrBusy)
@@ -58,16 +55,7 @@ func (h *HDFS) append(name string) (*hdfs.FileWriter, error) {
 			return nil, fmt.Errorf("close %s: %w: another process writes to it, or has done so within the last minute", name, ErrBusy)
 		}
 	}
-	return w, explain(err, "append to", name, h.opts.User)
-}
-
-// appendNothing closes a file where our own calls are not understood.
-func (h *HDFS) appendNothing(name string) error {
-	w, err := h.append(name)
-	if err != nil {
-		return err
-	}
-	return explain(w.Close(), "close", name, h.opts.User)
+	return w, h.explain(err, "append to", name)
 }
 
 // ask makes a call that the client library does not have: one with a path, answered by yes or no. The name nodes are tried
@@ -75,7 +63,10 @@ func (h *HDFS) appendNothing(name string) error {
 //
 // Facts: RpcHeader.proto, IpcConnectionContext.proto, ClientNamenodeProtocol.proto.
 func (h *HDFS) ask(method, path string) (bool, error) {
-	var errs []error
+	if h.login != nil {
+		return h.askByTruncate(method, path)
+	}
+	var errs []string
 	for _, addr := range h.opts.Addresses {
 		yes, err := h.askOne(addr, method, path)
 		if err == nil {
@@ -84,19 +75,58 @@ func (h *HDFS) ask(method, path string) (bool, error) {
 		if r := (*refusal)(nil); errors.As(err, &r) && !strings.HasSuffix(r.class, ".StandbyException") {
 			return false, err
 		}
-		errs = append(errs, err)
+		errs = append(errs, err.Error())
 	}
-	return false, errors.Join(errs...)
+	return false, fmt.Errorf("no available namenodes: %s", strings.Join(errs, "; "))
 }
 
 const protocol = "org.apache.hadoop.hdfs.protocol.ClientProtocol"
 
-func (h *HDFS) askOne(addr, method, path string) (bool, error) {
+const (
+	isFileClosed = "isFileClosed"
+	recoverLease = "recoverLease"
+)
+
+// Lengths that no file has, by which nodeConn knows what is meant.
+const (
+	askClosed  = -1
+	askRecover = -2
+)
+
+// askByTruncate is ask where a call needs Kerberos: the library's truncate has a path and is answered by yes or no, too, and
+// nodeConn makes the other calls of it.
+func (h *HDFS) askByTruncate(method, path string) (bool, error) {
+	c, err := h.connected()
+	if err != nil {
+		return false, err
+	}
+	size := int64(askRecover)
+	if method == isFileClosed {
+		size = askClosed
+	}
+	yes, err := c.Truncate(path, size)
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		err = pe.Err // it speaks of truncate
+	}
+	return yes, err
+}
+
+// question is the request of isFileClosed or recoverLease.
+func question(method, path string) []byte {
 	request := text(nil, 1, path)
-	if method == "recoverLease" {
+	if method == recoverLease {
 		request = text(request, 2, "sluice")
 	}
-	in, err := h.call(addr, method, request)
+	return request
+}
+
+// requestHeader is a RequestHeaderProto.
+func requestHeader(method string) []byte {
+	return number(text(text(nil, 1, method), 2, protocol), 3, 1)
+}
+
+func (h *HDFS) askOne(addr, method, path string) (bool, error) {
+	in, err := h.call(addr, method, question(method, path))
 	if err != nil {
 		return false, err
 	}
@@ -130,7 +160,7 @@ func (h *HDFS) call(addr, method string, request []byte) ([]byte, error) {
 	}
 	out := []byte("hrpc\x09\x00\x00")
 	out = packet(out, header(-3), text(text(nil, 2, string(text(nil, 1, h.opts.User))), 3, protocol))
-	out = packet(out, header(0), number(text(text(nil, 1, method), 2, protocol), 3, 1), request)
+	out = packet(out, header(0), requestHeader(method), request)
 	if _, err := c.Write(out); err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func (h *HDFS) Trim(name string) error {
 	}
 	r, err := c.Open(name)
 	if err != nil {
-		return explain(err, "read", name, h.opts.User)
+		return h.explain(err, "read", name)
 	}
 	defer r.Close()
 	size := r.Stat().Size()
@@ -70,5 +70,5 @@ func (h *HDFS) Trim(name string) error {
 	if err == nil && !done {
 		return fmt.Errorf("truncate %s: %w: its last block is being recovered", name, ErrBusy)
 	}
-	return explain(err, "truncate", name, h.opts.User)
+	return h.explain(err, "truncate", name)
 }

@@ -24,7 +24,7 @@ const notes = `Which file systems there are, what is guaranteed and the formats 
 - Files with a temporary name that a killed agent left behind are closed and get their last name. Flume leaves them.
 - A file whose last name is taken gets ` + "`-1`" + `, ` + "`-2`" + ` … before its suffix.
 - An event without the ` + "`timestamp`" + ` header that a time escape needs stays in the channel, as in Flume, unless dead letters are on; the others of its batch are written.
-- Kerberos: a flush closes the file and the next batch appends to it, as acknowledgements cannot be seen then.`
+- Kerberos with data that is encrypted or checked (` + "`dfs.data.transfer.protection`" + ` above ` + "`authentication`" + `): a flush closes the file and the next batch appends to it, as acknowledgements cannot be seen then.`
 
 func init() {
 	component.RegisterSink(component.Info{
