@@ -159,6 +159,12 @@ func TestHDFSFailover(t *testing.T) {
 	n := lines.end()
 	spooled(t, dir)
 	p.stop(t) // drains and closes
+	t.Log(h.allThere(t, n))
+}
+
+// allThere checks what the sink has left of n fed lines, and says it.
+func (h *realHDFS) allThere(t *testing.T, n int) string {
+	t.Helper()
 	names, contents := h.copied(t, "/logs")
 	missing, double, strange := tally(n, contents)
 	if missing > 0 || len(strange) > 1 {
@@ -167,5 +173,5 @@ func TestHDFSFailover(t *testing.T) {
 	if strings.Contains(strings.Join(names, " "), ".tmp") {
 		t.Errorf("files are left open: %v", names)
 	}
-	t.Logf("%d lines in %d files: 0 missing, %d double, %d cut", n, len(names), double, len(strange))
+	return fmt.Sprintf("%d lines in %d files: %d missing, %d double, %d cut", n, len(names), missing, double, len(strange))
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -117,18 +118,32 @@ func collector(t *testing.T, l link, port int) *componenttest.Output {
 }
 
 // ports are free ones below those that the system gives to clients, of which a
-// chain has many while it comes up.
-type ports struct{ next int }
+// chain has many while it comes up. Tests that run side by side get others.
+type ports struct{}
+
+// lastPort is that of the whole process. From 24000 to 24999 are keptPorts.
+var lastPort = struct {
+	sync.Mutex
+	n int
+}{n: 21500}
 
 func (p *ports) take(t *testing.T) int {
 	t.Helper()
-	for p.next = max(p.next, 21500) + 1; p.next < 30000; p.next++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.next))
+	lastPort.Lock()
+	defer lastPort.Unlock()
+	for range 8500 {
+		switch lastPort.n++; lastPort.n {
+		case 24000:
+			lastPort.n = 25000
+		case 30000:
+			lastPort.n = 21501
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lastPort.n))
 		if err != nil {
 			continue
 		}
 		l.Close()
-		return p.next
+		return lastPort.n
 	}
 	t.Fatal("no port is free")
 	return 0
