@@ -33,11 +33,11 @@ type realHBase struct {
 // newHBase starts it in one process.
 func newHBase(t *testing.T) *realHBase { return startHBase(t, 5, "HBASE_HEAP=768m") }
 
-// startHBase starts it with settings of its script's; it needs so many ports.
-func startHBase(t *testing.T, ports int, env ...string) *realHBase {
+// startHBase starts it with settings of its script's; it needs n ports.
+func startHBase(t *testing.T, n int, env ...string) *realHBase {
 	t.Helper()
 	fetched(t, "hbase.sh")
-	zk := keptPorts(t, ports)
+	zk := new(ports).row(t, n)
 	h := &realHBase{dir: t.TempDir(), port: zk + 1}
 	h.zk = fmt.Sprintf("127.0.0.1:%d", zk)
 	env = append([]string{fmt.Sprintf("HBASE_ZK_PORT=%d", zk), fmt.Sprintf("HBASE_PORT=%d", h.port)}, env...)

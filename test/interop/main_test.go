@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -114,37 +113,11 @@ func fetched(t *testing.T, script string, env ...string) {
 	}
 }
 
+// freePort is a port for a server. It stays free while who listens there is
+// down: it is below those that the system gives to connections.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// keptPorts returns the first of n ports in a row that are free, and stay so
-// while who listens there is stopped: they are below those that the system
-// gives to connections.
-func keptPorts(t *testing.T, n int) int {
-	t.Helper()
-	for range 100 {
-		first := 24000 + rand.IntN(1000-n)
-		free := 0
-		for ; free < n; free++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+free))
-			if err != nil {
-				break
-			}
-			l.Close()
-		}
-		if free == n {
-			return first
-		}
-	}
-	t.Fatalf("no %d free ports in a row from 24000 to 24999", n)
-	return 0
+	return new(ports).take(t)
 }
 
 // realKafka is one Apache Kafka for all tests; each uses topics of its own.
@@ -173,7 +146,7 @@ func (k *realKafka) start(t *testing.T) string {
 	t.Helper()
 	fetched(t, "kafka.sh")
 	k.once.Do(func() {
-		port := freePort(t)
+		port := new(ports).row(t, 101) // the controller has the last
 		if k.dir, k.err = os.MkdirTemp("", "sluice-kafka-"); k.err != nil {
 			return
 		}

@@ -43,7 +43,7 @@ peer_start() {
   fi
   endpoint "FLUME_LOG=$DIR/log" ${FLUME_HTTP:+"FLUME_METRICS=http://127.0.0.1:$FLUME_HTTP/metrics"}
 }
-peer_stop() { halt "$DIR/flume.pid"; }
+peer_stop() { halt "$DIR/flume.pid" 120; } # killed, it would lose what its memory channels hold
 peer_status() { status_of "$DIR/flume.pid"; }
 
 main "$@"

@@ -2,12 +2,12 @@
 # Exit codes: 0 done, 1 failed, 2 bad usage, 3 package registry not reachable.
 # Environment: PEERS_HOME  jar cache          (default ~/.cache/peers)
 #              PEERS_DATA  default data root  (default $TMPDIR/peers-$UID)
-#              PEERS_WAIT  seconds to wait for readiness (default 120)
+#              PEERS_WAIT  seconds to wait for readiness (default 300)
 set -euo pipefail
 PEERS_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PEERS_HOME=${PEERS_HOME:-$HOME/.cache/peers}
 PEERS_DATA=${PEERS_DATA:-${TMPDIR:-/tmp}/peers-$UID}
-PEERS_WAIT=${PEERS_WAIT:-120}
+PEERS_WAIT=${PEERS_WAIT:-300}
 JAVA=${JAVA_HOME:+$JAVA_HOME/bin/}java
 PEER=$(basename "$0" .sh)
 # What Hadoop, HBase and friends of their age need to run on Java 17.
@@ -56,9 +56,9 @@ libdir() { echo "$(jarhome "${1:-$PEER}")/lib"; }
 
 # A pidfile holds "PID STARTTIME", so a recycled pid is never taken for ours.
 starttime() { local s; s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${s##*) }; echo "${20}"; }
-alive() { # alive PIDFILE
-  local pid st; [ -f "$1" ] && read -r pid st <"$1" && [ "$(starttime "$pid")" = "$st" ] &&
-    ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
+alive() { # alive PIDFILE: a zombie is only when the last of its threads has ended, which may hold its ports and locks until then
+  local pid st; [ -f "$1" ] && read -r pid st <"$1" && [ -n "$st" ] && [ "$(starttime "$pid")" = "$st" ] &&
+    awk '/^State:/{z = $2 == "Z"} /^Threads:/{n = $2} END{exit NR == 0 || z && n <= 1}' "/proc/$pid/status" 2>/dev/null
 }
 spawn() { # spawn PIDFILE LOG COMMAND...: in its own session, log started afresh (the last one kept as LOG.prev)
   local pidfile=$1 log=$2 pid; shift 2
@@ -73,7 +73,8 @@ halt() { # halt PIDFILE [SECONDS [SIGNAL]]: SIGNAL (default TERM), then KILL aft
   if alive "$1"; then
     read -r pid st <"$1"; kill -"${3:-TERM}" "$pid" 2>/dev/null || true
     for ((i = 0; i < ${2:-30} * 10; i++)); do alive "$1" || break; sleep 0.1; done
-    if alive "$1"; then say "pid $pid did not end in ${2:-30} s, killed"; kill -KILL "$pid" 2>/dev/null || true; sleep 0.2; fi
+    if alive "$1"; then say "pid $pid did not end in ${2:-30} s, killed"; kill -KILL "$pid" 2>/dev/null || true
+      for ((i = 0; i < 300; i++)); do alive "$1" || break; sleep 0.1; done; fi
   fi
   rm -f "$1"
 }
@@ -92,7 +93,14 @@ wait_ready() {
 }
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 log_has() { grep -qE "$2" "$1"; }
-port_free() { local p; for p; do ! port_open "$p" || die 1 "port $p is taken"; done; }
+# port_free PORT...: nobody listens there, or not for long: somebody may just have been killed.
+port_free() {
+  local p i
+  for p; do
+    for ((i = 0; i < 100; i++)); do port_open "$p" || continue 2; sleep 0.1; done
+    die 1 "port $p is taken"
+  done
+}
 
 # keep NAME=DEFAULT...: sets NAME from the environment, else from the last start in DIR, else DEFAULT; remembers it.
 keep() {
