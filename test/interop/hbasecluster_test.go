@@ -170,7 +170,7 @@ func newHBaseCluster(t *testing.T, servers int, env ...string) *hbaseCluster {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	c.monitor = fmt.Sprintf("http://127.0.0.1:%d/metrics", port)
+	c.monitor = fmt.Sprintf("127.0.0.1:%d", port)
 	c.write(filepath.Join(dir, "in", "rows"))
 	c.agent = startSluice(t, "agent", "-n", "a1", "-f", conf, "-Dflume.monitoring.type=http", "-Dflume.monitoring.host=127.0.0.1", fmt.Sprintf("-Dflume.monitoring.port=%d", port))
 	c.watch()
@@ -245,14 +245,20 @@ func (c *hbaseCluster) watch() {
 	}()
 }
 
-func (c *hbaseCluster) delivered() (int64, error) {
-	resp, err := http.Get(c.monitor)
+// metrics are the counters of the agent, Flume's or ours, that has its monitoring at an address.
+func metrics(address string) (m map[string]map[string]string, err error) {
+	resp, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	var m map[string]map[string]string
-	if err := json.NewDecoder(resp.Body).Decode(&m); err != nil {
+	err = json.NewDecoder(resp.Body).Decode(&m)
+	return m, err
+}
+
+func (c *hbaseCluster) delivered() (int64, error) {
+	m, err := metrics(c.monitor)
+	if err != nil {
 		return 0, err
 	}
 	return strconv.ParseInt(m["CHANNEL.c"]["EventTakeSuccessCount"], 10, 64)

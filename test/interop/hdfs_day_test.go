@@ -58,14 +58,20 @@ a1.sources.r1.interceptors.i2.value = car-batch-log
 	if err := os.Mkdir(filepath.Join(dir, "spool"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d.p = startSluice(t, "agent", "-n", "a1", "-f", d.agent)
-	if err := os.Rename(made, filepath.Join(dir, "spool", filepath.Base(made))); err != nil {
-		t.Fatal(err)
+	// The day comes in pieces, so that there is something to write when HDFS refuses it, however fast the agent is. They are
+	// larger than what is waited for by the files that killed agents leave open.
+	given := 0 // lines
+	give := func(percent int) {
+		t.Helper()
+		upTo := len(d.lines) * percent / 100
+		placed(t, filepath.Join(dir, "spool"), fmt.Sprintf("%03d-%s", percent, filepath.Base(made)), strings.Join(d.lines[given:upTo], ""))
+		given = upTo
 	}
+	d.p = startSluice(t, "agent", "-n", "a1", "-f", d.agent)
 	begin := time.Now()
 	arrived := func(percent int) {
 		t.Helper()
-		eventually(t, 3*time.Minute, fmt.Sprintf("%d %% of the day is in closed files", percent), func() error {
+		eventually(t, 5*time.Minute, fmt.Sprintf("%d %% of the day is in closed files", percent), func() error {
 			files, err := h.list("/logs/day")
 			if err != nil {
 				return err
@@ -83,7 +89,7 @@ a1.sources.r1.interceptors.i2.value = car-batch-log
 	}
 	says := func(words string) {
 		t.Helper()
-		eventually(t, time.Minute, "the agent says "+words, func() error {
+		eventually(t, 3*time.Minute, "the agent says "+words, func() error {
 			if log := d.p.out.String(); !strings.Contains(log, words) {
 				return fmt.Errorf("%s", tail(log, 1500))
 			}
@@ -96,17 +102,7 @@ a1.sources.r1.interceptors.i2.value = car-batch-log
 		d.kills++
 		d.p = startSluice(t, "agent", "-n", "a1", "-f", d.agent)
 	}
-	// Hadoop's tool takes seconds, in which the agent would be done.
-	frozen := func(args ...string) {
-		t.Helper()
-		if err := d.p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		h.tool(t, "admin", args...)
-		if err := d.p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-	}
+	give(62)
 	arrived(5)
 	kill()
 	arrived(15)
@@ -115,11 +111,13 @@ a1.sources.r1.interceptors.i2.value = car-batch-log
 	arrived(35) // without it
 	kill()
 	arrived(45)
-	frozen("-setSpaceQuota", "1", "/logs/day")
+	h.tool(t, "admin", "-setSpaceQuota", "1", "/logs/day")
+	give(80)
 	says("quota")
 	h.tool(t, "admin", "-clrSpaceQuota", "/logs/day")
 	arrived(60)
-	frozen("-safemode", "enter")
+	h.tool(t, "admin", "-safemode", "enter")
+	give(100)
 	says("safe mode")
 	h.tool(t, "admin", "-safemode", "leave")
 	arrived(75)
@@ -133,7 +131,7 @@ a1.sources.r1.interceptors.i2.value = car-batch-log
 // finish waits until all files are closed, those of the killed agents as well, a minute after their end, and counts.
 func (d *hdfsDay) finish(t *testing.T) {
 	t.Helper()
-	eventually(t, 3*time.Minute, "the files of the killed agents are closed and all of the day is there", func() error {
+	eventually(t, 5*time.Minute, "the files of the killed agents are closed and all of the day is there", func() error {
 		files, err := d.h.list("/logs/day")
 		if err != nil {
 			return err
@@ -202,7 +200,7 @@ func (h *realHDFS) signal(t *testing.T, name string, sig syscall.Signal) {
 	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, name+" ends", func() error {
+	eventually(t, 3*time.Minute, name+" ends", func() error {
 		// It is no child of ours: its parent may not have asked for its end yet.
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err == nil && !strings.Contains(string(stat), ") Z ") {

@@ -44,7 +44,6 @@ func (h *realHDFS) start(t *testing.T) {
 }
 
 // startHDFS starts one where permissions are checked.
-
 func startHDFS(t *testing.T, dataNodes int) *realHDFS {
 	t.Helper()
 	fetched(t, "hdfs.sh")
@@ -135,19 +134,29 @@ func (h *realHDFS) files(dir string) (names []string, contents []string, err err
 	return names, contents, nil
 }
 
-// numbered is a file of lines 0 to n-1 in a spooling directory.
+// placed is a finished file in a spooling directory, whose source must not see it grow.
+func placed(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tmp := dir + "." + name
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// numbered is a file of lines from to to-1 in a spooling directory.
 func numbered(t *testing.T, dir, name string, from, to int) {
 	t.Helper()
 	var b strings.Builder
 	for i := from; i < to; i++ {
 		fmt.Fprintf(&b, "%d %s\n", i, strings.Repeat("x", i%100))
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(b.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	placed(t, dir, name, b.String())
 }
 
 // tally counts the lines of numbered in files: how often each number is there, and what is no such line.
@@ -196,7 +205,6 @@ a1.sinks.k1.hdfs.fileType = DataStream
 a1.sinks.k1.hdfs.rollInterval = 0
 a1.sinks.k1.hdfs.rollSize = 0
 a1.sinks.k1.hdfs.batchSize = 100
-a1.sinks.k1.hdfs.callTimeout = 5000
 a1.sinks.k1.hdfs.retryInterval = 1
 `, dir, to)
 	for _, p := range props {
@@ -236,7 +244,7 @@ func hdfsAsFlume(t *testing.T, h *realHDFS) {
 		{"hdfs.writeFormat = Text"},
 		{"hdfs.writeFormat = Writable", "hdfs.codeC = default"},
 	}
-	run := func(who string, agent func(conf string)) (files map[string][]string, shown string) {
+	run := func(who string, agent func(conf string, monitor int) (stop func())) (files map[string][]string, shown string) {
 		dir := t.TempDir()
 		var spool strings.Builder
 		for i := range events {
@@ -254,13 +262,14 @@ func hdfsAsFlume(t *testing.T, h *realHDFS) {
 			n := fmt.Sprintf("f%d", i)
 			names = append(names, n)
 			for _, p := range append([]string{"type = hdfs", "channel = " + n, "hdfs.path = " + h.uri + "/logs/" + who + "/" + n + "/%Y-%m-%d/%H", "hdfs.filePrefix = p-%{kind}-%M", "hdfs.timeZone = Asia/Seoul",
-				"hdfs.round = true", "hdfs.roundValue = 6", "hdfs.roundUnit = hour", "hdfs.rollCount = 25", "hdfs.rollSize = 0", "hdfs.rollInterval = 0", "hdfs.batchSize = 100", "hdfs.idleTimeout = 5",
+				"hdfs.round = true", "hdfs.roundValue = 6", "hdfs.roundUnit = hour", "hdfs.rollCount = 25", "hdfs.rollSize = 0", "hdfs.rollInterval = 0", "hdfs.batchSize = 100",
 				"hdfs.minBlockReplicas = 1"}, f...) {
 				fmt.Fprintf(&flows, "a1.sinks.%s.%s\n", n, p)
 			}
 			fmt.Fprintf(&flows, "a1.channels.%[1]s.type = memory\na1.channels.%[1]s.capacity = 1000\na1.channels.%[1]s.transactionCapacity = 1000\n", n)
 		}
-		agent(writeConf(t, dir, fmt.Sprintf(`a1.sources = r1
+		monitor := freePort(t)
+		stop := agent(writeConf(t, dir, fmt.Sprintf(`a1.sources = r1
 a1.channels = %[1]s
 a1.sinks = %[1]s
 a1.sources.r1.type = spooldir
@@ -274,9 +283,23 @@ a1.sources.r1.interceptors.i1.serializers.s1.name = timestamp
 a1.sources.r1.interceptors.i2.type = static
 a1.sources.r1.interceptors.i2.key = kind
 a1.sources.r1.interceptors.i2.value = k
-%[3]s`, strings.Join(names, " "), dir, flows.String())))
+%[3]s`, strings.Join(names, " "), dir, flows.String())), monitor)
+		// The stop closes the files. To close them when they are idle would make more of them where the agent is held up for so long.
+		eventually(t, 5*time.Minute, who+"'s sinks have all events", func() error {
+			m, err := metrics(fmt.Sprintf("127.0.0.1:%d", monitor))
+			if err != nil {
+				return err
+			}
+			for _, n := range names {
+				if got := m["SINK."+n]["EventDrainSuccessCount"]; got != strconv.Itoa(events) {
+					return fmt.Errorf("%s has %s of %d", n, got, events)
+				}
+			}
+			return nil
+		})
+		stop()
 		files = map[string][]string{}
-		eventually(t, 2*time.Minute, who+"'s files are closed", func() error {
+		eventually(t, 5*time.Minute, who+"'s files are closed", func() error {
 			clear(files)
 			lines := 0
 			all, contents, err := h.files("/logs/" + who)
@@ -319,7 +342,7 @@ a1.sources.r1.interceptors.i2.value = k
 		})
 		return files, h.tool(t, "dfs", "-text", "/logs/"+who+"/f2/*/*/*", "/logs/"+who+"/f3/*/*/*", "/logs/"+who+"/f4/*/*/*")
 	}
-	want, wantShown := run("flume", func(conf string) {
+	want, wantShown := run("flume", func(conf string, monitor int) func() {
 		f := flumeAgent{filepath.Join(t.TempDir(), "flume")}
 		t.Cleanup(func() {
 			if t.Failed() {
@@ -327,11 +350,15 @@ a1.sources.r1.interceptors.i2.value = k
 			}
 			f.kill(t)
 		})
-		if _, err := peer("flume.sh", []string{"FLUME_JARS=flume-hdfs", "FLUME_HEAP=256m"}, "start", f.dir, conf, "a1"); err != nil {
+		if _, err := peer("flume.sh", []string{"FLUME_JARS=flume-hdfs", "FLUME_HEAP=256m", fmt.Sprintf("FLUME_HTTP=%d", monitor)}, "start", f.dir, conf, "a1"); err != nil {
 			t.Fatal(err)
 		}
+		return func() { f.stop(t) }
 	})
-	got, gotShown := run("sluice", func(conf string) { startSluice(t, "agent", "-n", "a1", "-f", conf) })
+	got, gotShown := run("sluice", func(conf string, monitor int) func() {
+		p := startSluice(t, "agent", "-n", "a1", "-f", conf, "-Dflume.monitoring.type=http", "-Dflume.monitoring.host=127.0.0.1", fmt.Sprintf("-Dflume.monitoring.port=%d", monitor))
+		return func() { p.stop(t) }
+	})
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if len(got[name]) != len(want[name]) {
 			t.Errorf("%s: %d files, of Flume's %d", name, len(got[name]), len(want[name]))
@@ -397,7 +424,7 @@ func hdfsFormats(t *testing.T, h *realHDFS) {
 	list := strings.Join(names, " ")
 	p := startSluice(t, "agent", "-n", "a1", "-f", writeConf(t, dir, fmt.Sprintf("a1.sources = r1\na1.channels = %[1]s\na1.sinks = %[1]s\na1.sources.r1.type = spooldir\na1.sources.r1.spoolDir = %[2]s/spool\n"+
 		"a1.sources.r1.batchSize = 1000\na1.sources.r1.channels = %[1]s\n%[3]s", list, dir, flows.String())))
-	eventually(t, time.Minute, "the file is read", func() error {
+	eventually(t, 5*time.Minute, "the file is read", func() error {
 		_, err := os.Stat(filepath.Join(dir, "spool", "a.log.COMPLETED"))
 		return err
 	})
@@ -460,12 +487,12 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 			p := startSluice(t, "agent", "-n", "a1", "-f", conf)
 			where := site.where
 			if name == "data nodes" {
-				eventually(t, time.Minute, "the agent writes", func() error { _, _, err := h.files(where); return err })
+				eventually(t, 3*time.Minute, "the agent writes", func() error { _, err := h.list(where); return err })
 				for _, node := range []string{"datanode", "datanode2", "datanode3"} {
 					h.signal(t, node, syscall.SIGKILL)
 				}
 				numbered(t, filepath.Join(dir, "spool"), "b.log", lines, 2*lines)
-				eventually(t, time.Minute, "the sink says what is wrong", func() error {
+				eventually(t, 3*time.Minute, "the sink says what is wrong", func() error {
 					if !strings.Contains(p.out.String(), "level=ERROR") && !strings.Contains(p.out.String(), "level=WARN") {
 						return fmt.Errorf("%s", tail(p.out.String(), 500))
 					}
@@ -475,7 +502,7 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 					t.Fatal(err)
 				}
 			} else {
-				eventually(t, time.Minute, "the sink says what is wrong", func() error {
+				eventually(t, 3*time.Minute, "the sink says what is wrong", func() error {
 					if !strings.Contains(p.out.String(), site.says) {
 						return fmt.Errorf("%s", tail(p.out.String(), 500))
 					}
@@ -487,7 +514,7 @@ func hdfsRefusals(t *testing.T, h *realHDFS) {
 			if name == "data nodes" {
 				n = 2 * lines
 			}
-			eventually(t, 2*time.Minute, "all lines are there", func() error {
+			eventually(t, 5*time.Minute, "all lines are there", func() error {
 				_, contents, err := h.files(where)
 				if err != nil {
 					return err
@@ -534,27 +561,32 @@ a1.sources.r1.interceptors.i1.regex = ^\\d*(\\d)\\s
 a1.sources.r1.interceptors.i1.serializers = s1
 a1.sources.r1.interceptors.i1.serializers.s1.name = digit
 `)
-	count := func() (contents []string, others int) {
+	count := func() (contents []string, others int, err error) {
 		names, contents, err := h.files("/logs/ten")
-		if err != nil {
-			t.Fatal(err)
-		}
 		for i, n := range names {
 			if !strings.HasPrefix(n, "/logs/ten/7/") {
 				others += strings.Count(contents[i], "\n")
 			}
 		}
-		return contents, others
+		return contents, others, err
+	}
+	counted := func() []string {
+		contents, _, err := count()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return contents
 	}
 	p := startSluice(t, "agent", "-n", "a1", "-f", conf)
-	eventually(t, time.Minute, "the lines of the other directories are there", func() error {
-		if _, others := count(); others < lines/10*9 {
-			return fmt.Errorf("%d lines; the agent says:\n%s", others, tail(p.out.String(), 1000))
+	eventually(t, 3*time.Minute, "the lines of the other directories are there", func() error {
+		_, others, err := count() // a file may get its name between the list and the look into it
+		if err == nil && others < lines/10*9 {
+			err = fmt.Errorf("%d lines; the agent says:\n%s", others, tail(p.out.String(), 1000))
 		}
-		return nil
+		return err
 	})
 	p.stop(t) // drains: the rest are dead letters
-	contents, _ := count()
+	contents := counted()
 	if missing, double, strange := tally(lines, contents); missing != lines/10 || double > 0 || len(strange) > 0 {
 		t.Errorf("%d missing, %d double, strange: %.200q", missing, double, strange)
 	}
@@ -562,7 +594,7 @@ a1.sources.r1.interceptors.i1.serializers.s1.name = digit
 	if out, err := exec.Command(binary, "deadletter", "replay", filepath.Join(dir, "dead", "a1.sink.k1"), "-f", conf, "-n", "a1").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	contents, _ = count()
+	contents = counted()
 	missing, double, strange := tally(lines, contents)
 	if missing > 0 || double > 0 || len(strange) > 0 {
 		t.Errorf("after the replay: %d missing, %d double, strange: %.200q", missing, double, strange)
@@ -595,7 +627,7 @@ func TestHDFSObjectStore(t *testing.T) {
 	const lines = 200_000
 	agentDir := t.TempDir()
 	numbered(t, filepath.Join(agentDir, "spool"), "a.log", 0, lines)
-	conf := hdfsAgent(t, agentDir, "s3a://bucket/logs/%{none}x", "hdfs.rollCount = 150000", "hdfs.fileSuffix = .log", fmt.Sprintf("hdfs.fs.s3a.endpoint = http://127.0.0.1:%d", port),
+	conf := hdfsAgent(t, agentDir, "s3a://bucket/logs/%{none}x", "hdfs.batchSize = 1000", "hdfs.rollCount = 150000", "hdfs.fileSuffix = .log", fmt.Sprintf("hdfs.fs.s3a.endpoint = http://127.0.0.1:%d", port),
 		"hdfs.fs.s3a.path.style.access = true", "hdfs.fs.s3a.access.key = me", "hdfs.fs.s3a.secret.key = secret", "hdfs.fs.s3a.multipart.size = 5M", "hdfs.fs.s3a.buffer.dir = "+filepath.Join(agentDir, "buffer"))
 	files := func() (names, contents []string) {
 		err := filepath.WalkDir(filepath.Join(dir, "data"), func(p string, e fs.DirEntry, err error) error {
@@ -612,7 +644,7 @@ func TestHDFSObjectStore(t *testing.T) {
 		return names, contents
 	}
 	p := startSluice(t, "agent", "-n", "a1", "-f", conf)
-	eventually(t, time.Minute, "the agent writes", func() error {
+	eventually(t, 3*time.Minute, "the agent writes", func() error {
 		if found, err := filepath.Glob(filepath.Join(agentDir, "buffer", "bucket", "logs", "x", "*.tmp")); err != nil || len(found) == 0 {
 			return fmt.Errorf("%q, %v", found, err)
 		}
@@ -621,7 +653,7 @@ func TestHDFSObjectStore(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	p.kill()
 	p = startSluice(t, "agent", "-n", "a1", "-f", conf)
-	eventually(t, time.Minute, "the file is read", func() error {
+	eventually(t, 5*time.Minute, "the file is read", func() error {
 		_, err := os.Stat(filepath.Join(agentDir, "spool", "a.log.COMPLETED"))
 		return err
 	})

@@ -86,12 +86,7 @@ a1.sinks.k1.deadletter.directory = %[1]s/dead
 
 func spool(t *testing.T, dir, name string, lines []string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Join(dir, "spool"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "spool", name), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	placed(t, filepath.Join(dir, "spool"), name, strings.Join(lines, "\n")+"\n")
 }
 
 // tallyRows counts how often each row of want is there.
@@ -161,7 +156,7 @@ func TestHive(t *testing.T) {
 	spool(t, remote, "a.log", append(objects[:docs/2:docs/2], `{"ts": 1700000000000, "n": 1`, `no time`, `{"ts": 1700000000000, "n": "x"}`))
 	remoteConf := hiveAgent(t, remote, h, "hive.table = docs", "hive.partition = %Y-%m-%d", "serializer = json")
 	agent := startSluice(t, "agent", "-n", "a1", "-f", localConf)
-	eventually(t, time.Minute, "the sink says what is wrong", func() error {
+	eventually(t, 3*time.Minute, "the sink says what is wrong", func() error {
 		if !strings.Contains(agent.out.String(), "create it, or correct hive.database and hive.table") {
 			return fmt.Errorf("%s", tail(agent.out.String(), 500))
 		}
@@ -196,32 +191,42 @@ func TestHive(t *testing.T) {
 
 	other := startSluice(t, "agent", "-n", "a1", "-f", remoteConf)
 
-	// Killed in the middle.
-	const kills = 3
+	// Killed in the middle. Where the agent is done with a piece before this test looks, the next has to do.
+	const kills, pieces = 3, 12
 	warehouse := filepath.Join(h.dir, "warehouse", "lines")
-	for k := range kills {
+	killed, given := 0, 1
+	for k := 0; k < pieces && killed < kills; k++ {
+		name, upTo := fmt.Sprint(k, ".log"), 1+(k+1)*lines/(pieces+1)
 		had, _ := hiveFiles(t, warehouse)
-		spool(t, local, fmt.Sprint(k, ".log"), bodies[1+k*lines/4:1+(k+1)*lines/4])
-		eventually(t, 2*time.Minute, "the agent writes", func() error {
-			written, hidden := hiveFiles(t, warehouse)
-			if written == had || hidden == 0 {
-				return fmt.Errorf("%d bytes, %d hidden files; the agent says %s", written, hidden, tail(agent.out.String(), 500))
+		spool(t, local, name, bodies[given:upTo])
+		given = upTo
+		hidden := 0
+		eventually(t, 5*time.Minute, "the agent writes", func() (err error) {
+			_, reading := os.Stat(filepath.Join(local, "spool", name+".COMPLETED"))
+			var written int
+			written, hidden = hiveFiles(t, warehouse)
+			if written == had || hidden == 0 && reading != nil {
+				err = fmt.Errorf("%d bytes, %d hidden files; the agent says %s", written, hidden, tail(agent.out.String(), 500))
 			}
-			return nil
+			return err
 		})
+		if hidden == 0 {
+			continue
+		}
 		agent.kill()
+		killed++
 		agent = startSluice(t, "agent", "-n", "a1", "-f", localConf)
 	}
-	spool(t, local, "rest.log", bodies[1+kills*lines/4:])
+	spool(t, local, "rest.log", bodies[given:])
 
 	hiveRefusals(t, h)
 
 	// The metastore is away when a partition is wanted that it has not told of.
-	eventually(t, time.Minute, "the first half is written", func() error {
+	eventually(t, 5*time.Minute, "the first half is written", func() error {
 		_, err := os.Stat(filepath.Join(remote, "spool", "a.log.COMPLETED"))
 		return err
 	})
-	eventually(t, time.Minute, "all lines are there", func() error {
+	eventually(t, 5*time.Minute, "all lines are there", func() error {
 		if _, hidden := hiveFiles(t, warehouse); hidden > 0 {
 			return fmt.Errorf("%d files are open", hidden)
 		}
@@ -230,14 +235,14 @@ func TestHive(t *testing.T) {
 	})
 	h.stop(t)
 	spool(t, remote, "b.log", objects[docs/2:])
-	eventually(t, 2*time.Minute, "the sink says what is wrong", func() error {
+	eventually(t, 3*time.Minute, "the sink says what is wrong", func() error {
 		if !strings.Contains(other.out.String(), "connect to the metastore") {
 			return fmt.Errorf("%s", tail(other.out.String(), 500))
 		}
 		return nil
 	})
 	h.start(t)
-	eventually(t, time.Minute, "the second half is written", func() error {
+	eventually(t, 5*time.Minute, "the second half is written", func() error {
 		_, err := os.Stat(filepath.Join(remote, "spool", "b.log.COMPLETED"))
 		if names, _, lerr := hdfs.files("/docs"); err == nil && lerr == nil && !strings.Contains(strings.Join(names, " "), "day=2023-11-16") {
 			err = fmt.Errorf("files: %q", names)
@@ -251,7 +256,7 @@ func TestHive(t *testing.T) {
 	for i, r := range rows {
 		if r == "docs" {
 			double := tallyRows(t, "lines", rows[:i], want)
-			t.Logf("text on the local file system, %d kills: 0 of %d rows missing, %d double", kills, lines, double)
+			t.Logf("text on the local file system, %d kills: 0 of %d rows missing, %d double", killed, lines, double)
 			if double := tallyRows(t, "docs", rows[i+1:], wantDocs); double > 0 {
 				t.Errorf("%d documents are double", double)
 			}
@@ -295,7 +300,7 @@ func hiveRefusals(t *testing.T, h *realHive) {
 		dir := t.TempDir()
 		spool(t, dir, "a.log", []string{strconv.Itoa(1_700_000_000_000)})
 		p := startSluice(t, "agent", "-n", "a1", "-f", hiveAgent(t, dir, h, props...))
-		eventually(t, time.Minute, "the sink refuses", func() error {
+		eventually(t, 3*time.Minute, "the sink refuses", func() error {
 			if !strings.Contains(p.out.String(), want) {
 				return fmt.Errorf("%s, want %s", tail(p.out.String(), 500), want)
 			}
