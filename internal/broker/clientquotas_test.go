@@ -238,11 +238,15 @@ func TestClientQuotas(t *testing.T) {
 	if wait := put(c, "fast", 60_000); wait != 0 {
 		t.Errorf("a client without a quota is to wait %v", wait)
 	}
-	if wait := put(c, "slow", 40_000); wait != 0 {
+	if code, msg := alter(adm, quotaFor("client-id", "burst"), "producer_byte_rate", 5000, false); code != 0 {
+		t.Fatal(code, msg)
+	}
+	if wait := put(c, "burst", 40_000); wait != 0 {
 		t.Errorf("within ten seconds' worth: wait %v", wait)
 	}
+	// More than there can be at once, however much time went by before.
 	began := time.Now()
-	wait := put(c, "slow", 12_500)
+	wait := put(c, "slow", 52_000)
 	if wait == 0 {
 		t.Error("over the quota, and no wait was told")
 	}

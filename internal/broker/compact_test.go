@@ -77,7 +77,7 @@ func TestCompactedTopic(t *testing.T) {
 			}
 		}
 	}
-	for end := time.Now().Add(20 * time.Second); part.Size() > 60_000 && time.Now().Before(end); {
+	for end := time.Now().Add(patience); part.Size() > 60_000 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	check(b, rounds-1)

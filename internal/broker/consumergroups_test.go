@@ -17,10 +17,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// fastConsumers lets groups of the consumer protocol move quickly.
+// fastConsumers lets groups of the consumer protocol move quickly. Sessions are
+// long: a machine that stands still for a while must cost nobody his partitions.
 func fastConsumers(c *Config) {
 	c.GroupConsumerMinHeartbeat, c.GroupConsumerHeartbeat = 50*time.Millisecond, 50*time.Millisecond
-	c.GroupConsumerMinSession, c.GroupConsumerSession = 2*time.Second, 2*time.Second
+	c.GroupConsumerSession = 60 * time.Second
 	c.GroupMinSession = 500 * time.Millisecond
 }
 
@@ -313,7 +314,7 @@ func TestGroupChangesType(t *testing.T) {
 	c := newCollector(t)
 	classic := []kgo.Opt{
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
-		kgo.SessionTimeout(5 * time.Second), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.RebalanceTimeout(20 * time.Second),
+		kgo.SessionTimeout(patience), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.RebalanceTimeout(20 * time.Second),
 	}
 	old1 := c.startClassic(b, "old1", "cg", "t", classic...)
 	old2 := c.startClassic(b, "old2", "cg", "t", classic...)

@@ -22,7 +22,7 @@ func member(t *testing.T, b *Broker, group, topic string, opts ...kgo.Opt) *kgo.
 	t.Helper()
 	return client(t, b, append([]kgo.Opt{
 		kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.SessionTimeout(2 * time.Second), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.RebalanceTimeout(20 * time.Second),
+		kgo.SessionTimeout(patience), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.RebalanceTimeout(20 * time.Second),
 		kgo.FetchMaxWait(100 * time.Millisecond),
 	}, opts...)...)
 }
@@ -88,7 +88,7 @@ func TestGroupRebalances(t *testing.T) {
 			assigned(1)
 			m2 := member(t, b, name, "g-topic", kgo.Balancers(balancer))
 			poll(m2)
-			m3 := member(t, b, name, "g-topic", kgo.Balancers(balancer), kgo.InstanceID("static-"+name))
+			m3 := member(t, b, name, "g-topic", kgo.Balancers(balancer), kgo.InstanceID("static-"+name), kgo.SessionTimeout(2*time.Second))
 			poll(m3)
 			assigned(3)
 			m1.Close() // leaves
@@ -107,12 +107,14 @@ func TestCommittedOffsetsSurviveARestart(t *testing.T) {
 	dir, addr := b.cfg.DataDir, b.Addr()
 	p := client(t, b)
 	produce(t, p, "r", numbers(0, 100)...)
-	m := member(t, b, "rg", "r", kgo.SessionTimeout(30*time.Second), kgo.HeartbeatInterval(time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	// The client rejoins when a heartbeat finds no broker, however soon one comes
+	// back: it must send none meanwhile, and one of ours is sent below.
+	m := member(t, b, "rg", "r", kgo.HeartbeatInterval(patience/2), kgo.Balancers(kgo.RangeBalancer()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	consume(t, m, 100)
 	if err := m.CommitUncommittedOffsets(ctxOf(t)); err != nil {
 		t.Fatal(err)
 	}
-	_, generation := m.GroupMetadata()
+	id, generation := m.GroupMetadata()
 	if err := b.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +126,9 @@ func TestCommittedOffsetsSurviveARestart(t *testing.T) {
 	}
 	if _, g := m.GroupMetadata(); g != generation {
 		t.Errorf("the generation went from %d to %d: the membership was lost", generation, g)
+	}
+	if code := (groupCaller{t, p}).heartbeat("rg", id, generation); code != 0 {
+		t.Errorf("heartbeat of the generation before the restart: error %d", code)
 	}
 	m.CloseAllowingRebalance()
 	adm := kadm.NewClient(client(t, b))
@@ -200,7 +205,7 @@ func TestOffsetAPIs(t *testing.T) {
 	}
 
 	// Live groups are not deleted, nor are the offsets of what they consume.
-	m := member(t, b, "live", "o", kgo.SessionTimeout(10*time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	m := member(t, b, "live", "o", kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	consume(t, m, 10)
 	if ds, err = adm.DeleteGroups(ctx, "live"); err != nil || !errors.Is(ds["live"].Err, kerr.NonEmptyGroup) {
 		t.Errorf("%v %+v", err, ds)
@@ -226,14 +231,19 @@ func TestDeadClientsJoinIsDropped(t *testing.T) {
 	b := startBroker(t, shortSessions)
 	cl := client(t, b)
 	produce(t, cl, "dc", "x")
-	m := member(t, b, "dcg", "dc", kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	// It does not hear of the rebalance before it is told below: it would join, and nobody had to wait.
+	m := member(t, b, "dcg", "dc", kgo.HeartbeatInterval(patience/2), kgo.Balancers(kgo.RangeBalancer()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	consume(t, m, 1)
-	// A second client joins, waits, and its connection is cut.
+	if err := m.CommitUncommittedOffsets(ctxOf(t)); err != nil {
+		t.Fatal(err)
+	}
+	// A second client joins, waits, and its connection is cut: it loses its place a session's time later,
+	// long before the rebalance ends.
 	gone := client(t, b)
 	join := kmsg.NewPtrJoinGroupRequest()
-	join.Group, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis, join.ProtocolType = "dcg", 500, 60_000, "consumer"
+	join.Group, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis, join.ProtocolType = "dcg", 500, 1_000_000, "consumer"
 	jp := kmsg.NewJoinGroupRequestProtocol()
-	jp.Name, jp.Metadata = "cooperative-sticky", []byte{}
+	jp.Name, jp.Metadata = "range", []byte{}
 	join.Protocols = append(join.Protocols, jp)
 	resp, err := join.RequestWith(ctxOf(t), gone.Broker(1))
 	if err != nil || resp.ErrorCode != kerr.MemberIDRequired.Code {
@@ -249,20 +259,25 @@ func TestDeadClientsJoinIsDropped(t *testing.T) {
 	cancel()
 	<-errc
 	gone.Close()
-	// The first member alone makes the next generation, without waiting for
-	// the rebalance time-out.
-	produce(t, cl, "dc", "y")
-	equal(t, consume(t, m, 1), []string{"y"})
 	adm := kadm.NewClient(cl)
-	for ctx := ctxOf(t); ; time.Sleep(20 * time.Millisecond) {
-		ds, err := adm.DescribeGroups(ctx, "dcg")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := ds["dcg"]; d.State == "Stable" && len(d.Members) == 1 {
-			return
+	alone := func(state string) {
+		t.Helper()
+		for ctx := ctxOf(t); ; time.Sleep(20 * time.Millisecond) {
+			ds, err := adm.DescribeGroups(ctx, "dcg")
+			if err != nil {
+				t.Fatalf("not one member, %s: %v", state, err)
+			}
+			if d := ds["dcg"]; d.State == state && len(d.Members) == 1 {
+				return
+			}
 		}
 	}
+	alone("PreparingRebalance")
+	// The first member alone makes the next generation.
+	m.ForceRebalance()
+	produce(t, cl, "dc", "y")
+	equal(t, consume(t, m, 1), []string{"y"})
+	alone("Stable")
 }
 
 // TestGroupLogCompacts fills the group log with commits until it is

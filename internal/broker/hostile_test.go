@@ -34,7 +34,7 @@ func rawDial(t *testing.T, b *Broker) *rawConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(60 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { c.Close() })
 	return &rawConn{t, c}
 }
@@ -364,25 +364,32 @@ func TestBurstLimit(t *testing.T) {
 func TestFaultyClientsDoNotFloodTheLog(t *testing.T) {
 	var logs logBuffer
 	b := startBroker(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
+	began := time.Now()
 	for range 5 * burstLines {
 		c := rawDial(t, b)
 		c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 		c.closed()
 	}
-	if n := strings.Count(logs.String(), "connection closed"); n == 0 || n == 5*burstLines {
-		t.Errorf("%d lines for %d connections", n, 5*burstLines)
+	windows := 1 + int(time.Since(began)/burstTime)
+	if n := strings.Count(logs.String(), "connection closed"); n == 0 || n > burstLines*windows {
+		t.Errorf("%d lines for %d connections, want at most %d", n, 5*burstLines, burstLines*windows)
 	}
 }
 
-func TestConnectionLimitAndIdleTimeout(t *testing.T) {
-	b := startBroker(t, func(c *Config) { c.MaxConnections, c.IdleTimeout = 2, 300*time.Millisecond })
-	first, second := rawDial(t, b), rawDial(t, b)
+func TestConnectionLimit(t *testing.T) {
+	b := startBroker(t, func(c *Config) { c.MaxConnections = 2 })
+	rawDial(t, b)
+	rawDial(t, b)
 	for b.listeners[0].conns.Load() < 2 {
 		time.Sleep(time.Millisecond)
 	}
-	third := rawDial(t, b)
-	third.closed()
-	first.closed() // idle
+	rawDial(t, b).closed()
+}
+
+func TestIdleTimeout(t *testing.T) {
+	b := startBroker(t, func(c *Config) { c.IdleTimeout = 100 * time.Millisecond })
+	first, second := rawDial(t, b), rawDial(t, b)
+	first.closed()
 	second.closed()
 }
 
@@ -472,7 +479,12 @@ func TestWaitingConnectionsAreSmall(t *testing.T) {
 	if corr, _ := c.receive(); corr != 7 {
 		t.Errorf("answer to %d", corr)
 	}
-	if grown := (memory() - before) / n; grown > 24<<10 { // the clients' ends are in it
+	// Some may still be about to wait: their goroutines have not had their turn.
+	grown := (memory() - before) / n
+	for end := time.Now().Add(30 * time.Second); grown > 24<<10 && time.Now().Before(end); grown = (memory() - before) / n {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if grown > 24<<10 { // the clients' ends are in it
 		t.Errorf("%d bytes for each waiting connection", grown)
 	}
 }
