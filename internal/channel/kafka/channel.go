@@ -45,6 +45,10 @@ type Channel struct {
 	open    map[*lease]struct{}
 	most    int // the largest limit of a take
 
+	// due is how long a take waits at most for events that are known to be
+	// in the topic, and fill how long one that has some waits for more of those.
+	due, fill time.Duration
+
 	sent, got, committed             time.Duration
 	sendTimer, getTimer, commitTimer *atomic.Int64 // ms
 	rollbacks, takeErrors, putErrors *atomic.Int64
@@ -59,7 +63,7 @@ var (
 func (c *Channel) IsShared() {}
 
 func newChannel(c *config, env component.Env) *Channel {
-	ch := &Channel{config: c, log: env.Log, cond: kafkaconf.NewConditions(env.Health),
+	ch := &Channel{config: c, log: env.Log, cond: kafkaconf.NewConditions(env.Health), due: 3 * time.Second, fill: 500 * time.Millisecond,
 		open: make(map[*lease]struct{}), some: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		sendTimer: env.Metrics.Counter("KafkaEventSendTimer"), getTimer: env.Metrics.Counter("KafkaEventGetTimer"),
 		commitTimer: env.Metrics.Counter("KafkaCommitTimer"), rollbacks: env.Metrics.Counter("RollbackCount"),

@@ -57,7 +57,11 @@ func admin(t testing.TB, addr string) *kadm.Client {
 	return kadm.NewClient(cl)
 }
 
-// newTestChannel makes a channel, which is not started.
+// patience only ends a test that hangs: a machine under load may take many seconds for anything.
+const patience = 3 * time.Minute
+
+// newTestChannel makes a channel, which is not started. Its takes wait for what
+// was put, and for as much as they ask for, however long that takes.
 func newTestChannel(t testing.TB, env component.Env, addr, topic string, props ...string) *Channel {
 	t.Helper()
 	cfg, _ := componenttest.Config(t, component.KindChannel, "org.apache.flume.channel.kafka.KafkaChannel", slices.Concat([]string{
@@ -67,7 +71,9 @@ func newTestChannel(t testing.TB, env component.Env, addr, topic string, props .
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.(*Channel)
+	ch := c.(*Channel)
+	ch.due, ch.fill = patience, patience
+	return ch
 }
 
 func start(t testing.TB, c *Channel) *Channel {
@@ -101,7 +107,7 @@ func joined(t testing.TB, c *Channel, n int) {
 
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("did not come: %s", what)
 		}
@@ -192,7 +198,7 @@ func bodies(l component.Lease) string {
 // took takes until n events came.
 func took(t testing.TB, tk component.Taker, limit int) component.Lease {
 	t.Helper()
-	for range 5000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		l, err := tk.Take(t.Context(), limit)
 		if err != nil {
 			t.Fatal(err)
@@ -267,7 +273,7 @@ func records(t testing.TB, addr, topic string, n int) (rs []*kgo.Record) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for len(rs) < n {
 		fs := cl.PollFetches(ctx)

@@ -208,7 +208,7 @@ func TestRevokedTooLate(t *testing.T) {
 	addr := startBroker(t, nil)
 	topic := newTopic()
 	create(t, addr, topic, 2, nil)
-	props := []string{"partitionIdHeader=p", "kafka.consumer.max.poll.interval.ms=400"}
+	props := []string{"partitionIdHeader=p", "kafka.consumer.max.poll.interval.ms=2000"}
 	env, _, log := testEnv(t)
 	one := start(t, newTestChannel(t, env, addr, topic, props...))
 	joined(t, one, 2)
@@ -469,7 +469,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	// Those of the broker's connections end a little later.
 	var left error
-	for range 1000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if left = goleak.Find(before); left == nil {
 			return
 		}

@@ -13,13 +13,6 @@ import (
 	"github.com/sluice-data/sluice/internal/channel/wait"
 )
 
-const (
-	// due is how long a take waits at most for events that are known to be
-	// in the topic, and fill how long one that has some waits for more of those.
-	due  = 3 * time.Second
-	fill = 500 * time.Millisecond
-)
-
 // lease is a taker and its only lease.
 type lease struct {
 	c       *Channel
@@ -50,9 +43,9 @@ func (l *lease) Take(ctx context.Context, limit int) (component.Lease, error) {
 		patience := c.pollTimeout
 		switch {
 		case behind > 0 && n == 0:
-			patience = max(due, c.pollTimeout)
+			patience = max(c.due, c.pollTimeout)
 		case behind > 0 && n < limit:
-			patience = fill
+			patience = c.fill
 		case n > 0:
 			patience = 0
 		}
