@@ -141,7 +141,7 @@ var errCut = &lostError{errors.New("cut")}
 // A connection that breaks in the middle of a put costs no event and repeats none, whether the transaction came to its
 // end or not.
 func TestLostDuringPut(t *testing.T) {
-	c, f, h := startFaulty(t, time.Second)
+	c, f, h := startFaulty(t, time.Minute) // no put is given up, however slow the machine is
 	f.set(func() { f.before = []error{errCut, errCut} })
 	if err := putBodies(c, "a", "b"); err != nil {
 		t.Fatal(err)
@@ -150,6 +150,7 @@ func TestLostDuringPut(t *testing.T) {
 	if err := putBodies(c, "c", "d"); err != nil {
 		t.Fatal(err)
 	}
+	c.keepAlive = 10 * time.Millisecond // only this goroutine looks at it now
 	if got := strings.Join(takeAll(t, c), ""); got != "abcd" {
 		t.Errorf("%s came out, want abcd", got)
 	}
@@ -241,7 +242,7 @@ func TestLostDuringCommit(t *testing.T) {
 
 // One bad put does not spoil those that share its transaction, and a conflict is not told to anybody.
 func TestRefused(t *testing.T) {
-	c, f, h := startFaulty(t, time.Second)
+	c, f, h := startFaulty(t, time.Minute)
 	again := &againError{errors.New("could not serialize")}
 	f.set(func() { f.before = []error{again, again, again} })
 	if err := putBodies(c, "a"); err != nil || h.n != 0 {

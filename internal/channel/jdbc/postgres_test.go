@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,7 +110,7 @@ func (s *postgresStore) exec(t *testing.T, statements string) {
 // Whatever of the channel's connections the server ends, in the middle of puts and takes: each event comes out once.
 func TestPostgresConnectionsEnd(t *testing.T) {
 	s := freshPostgres(t)
-	c := newChannel(s, 0, 5*time.Second, component.Env{})
+	c := newChannel(s, 0, 5*time.Minute, component.Env{}) // no put is given up
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +118,7 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 	const puts, perPut = 60, 100
 	finished := make(chan struct{})
 	var wg sync.WaitGroup
+	var written atomic.Int64
 	wg.Go(func() {
 		defer close(finished)
 		for i := range puts {
@@ -128,6 +130,7 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 				t.Errorf("put %d: %v", i, err)
 				return
 			}
+			written.Add(1)
 		}
 	})
 	wg.Go(func() {
@@ -149,11 +152,14 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 	})
 	cuts := 0
 	for done := false; !done; cuts++ {
+		before := written.Load()
 		s.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sluice a1/c1' AND pid <> pg_backend_pid()")
-		select {
-		case <-finished:
-			done = true
-		case <-time.After(50 * time.Millisecond):
+		for wait := true; wait; wait = !done && written.Load() == before { // else a slow server never gets to a put between two cuts
+			select {
+			case <-finished:
+				done = true
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
 	}
 	wg.Wait()
@@ -166,7 +172,7 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 // What the server refuses is told in words that help, and tried again where that is of use.
 func TestPostgresRefuses(t *testing.T) {
 	s := freshPostgres(t)
-	c := newChannel(s, 0, time.Second, component.Env{})
+	c := newChannel(s, 0, time.Minute, component.Env{})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -180,8 +186,18 @@ func TestPostgresRefuses(t *testing.T) {
 	}
 	refuse := func(what, want string) {
 		t.Helper()
-		if err := putBodies(c, "no"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", what, err, want)
+		c.keepAlive = time.Second // only this goroutine looks at it
+		defer func() { c.keepAlive = time.Minute }()
+		// Until the server was asked again the channel knows only that the connection is gone.
+		for end := time.Now().Add(time.Minute); ; {
+			err := putBodies(c, "no")
+			if err != nil && strings.Contains(err.Error(), want) {
+				return
+			}
+			if err == nil || time.Now().After(end) {
+				t.Errorf("%s: %v, want %q", what, err, want)
+				return
+			}
 		}
 	}
 	s.exec(t, "ALTER DATABASE "+quote(s.config.Database)+" SET default_transaction_read_only = on")
@@ -197,6 +213,7 @@ func TestPostgresRefuses(t *testing.T) {
 	if err := putBodies(c, "b"); err != nil {
 		t.Error(err)
 	}
+	c.keepAlive = time.Second
 	if got := strings.Join(takeAll(t, c), ""); got != "ab" {
 		t.Errorf("%s came out, want ab", got)
 	}

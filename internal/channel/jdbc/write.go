@@ -346,11 +346,11 @@ func (r *running) write(s session, group []*op) error {
 func (r *running) settle(s session, group []*op, err error) {
 	switch {
 	case isLost(err):
+		r.report(noSession, err) // before anybody gives up waiting, and asks why
 		r.requeue(group, true)
 		r.mu.Lock()
 		r.sess = nil
 		r.mu.Unlock()
-		r.report(noSession, err)
 		if cerr := s.close(); cerr != nil {
 			r.c.log.Debug("a connection that was lost could not be closed", "err", cerr)
 		}
@@ -366,13 +366,19 @@ func (r *running) settle(s session, group []*op, err error) {
 		}
 		return
 	}
+	// Whoever gets his answer finds the health of it.
+	isPut := func(o *op) bool { return len(o.put) > 0 }
+	if slices.ContainsFunc(group, isPut) {
+		r.report(noPut, err)
+	}
+	if slices.ContainsFunc(group, func(o *op) bool { return !isPut(o) }) {
+		r.report(noRemove, err)
+	}
 	r.mu.Lock()
-	puts, removals := 0, 0
 	for _, o := range group {
-		if o.busy = false; len(o.put) > 0 {
-			puts++
+		if o.busy = false; isPut(o) {
 			o.doubt = false
-		} else if removals++; err != nil {
+		} else if err != nil {
 			o.retryAt = time.Now().Add(refusedPause)
 			r.queue = slices.Insert(r.queue, 0, o)
 			continue
@@ -389,12 +395,6 @@ func (r *running) settle(s session, group []*op, err error) {
 	}
 	r.abort = nil
 	r.mu.Unlock()
-	if puts > 0 {
-		r.report(noPut, err)
-	}
-	if removals > 0 {
-		r.report(noRemove, err)
-	}
 	wait.Signal(r.c.some)
 }
 
