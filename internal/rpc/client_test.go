@@ -79,19 +79,19 @@ func TestPeerErrors(t *testing.T) {
 		{"http", tcp(http), nil, Avro, "it speaks HTTP", false},
 		{"http for TLS", tcp(http), trust, Avro, "it speaks HTTP", false},
 		{"avro to thrift", source(ThriftCompact), nil, Avro, "it speaks Thrift", false},
-		{"thrift to avro", source(Avro), nil, ThriftCompact, "", true},
+		{"thrift to avro", source(Avro), nil, ThriftCompact, "", false},
 		{"compact to binary", source(ThriftBinary), nil, ThriftCompact, "is it a source of this protocol?", false},
 		{"binary to compact", source(ThriftCompact), nil, ThriftBinary, "is it a source of this protocol?", false},
 		{"plain to TLS", source(Avro, ssl...), nil, Avro, "ssl", false},
-		{"TLS to plain", source(Avro), trust, Avro, "closed the connection", true},
-		{"thrift TLS to plain", source(ThriftCompact), trust, ThriftCompact, "closed the connection", true},
+		{"TLS to plain", source(Avro), trust, Avro, "closed the connection", false},
+		{"thrift TLS to plain", source(ThriftCompact), trust, ThriftCompact, "closed the connection", false},
 		{"untrusted", source(Avro, ssl...), []string{"ssl=true", "truststore=" + other}, Avro, "not trusted (check truststore)", false},
 		{"system's trust", source(Avro, ssl...), []string{"ssl=true"}, Avro, "not trusted (check truststore)", false},
 		{"another name", source(Avro, ssl...), append([]string{"verify-hostname=true"}, trust...), Avro, "not trusted", false},
 		{"no client certificate", source(Avro, append([]string{"client-auth=required", "truststore=" + other}, ssl...)...), trust, Avro, "certificate required", false},
 		{"versions", source(Avro, append([]string{"include-protocols=TLSv1.3"}, ssl...)...), append([]string{"include-protocols=TLSv1.2"}, trust...), Avro, "protocol version", false},
 		{"plain to deflate", source(Avro, "deflate=true"), nil, Avro, "compression-type", false},
-		{"deflate to plain", source(Avro), []string{"compression-type=deflate"}, Avro, "compression-type", true},
+		{"deflate to plain", source(Avro), []string{"compression-type=deflate"}, Avro, "compression-type", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cl := newClient(t, tt.p, tt.server(t), tt.client...)
@@ -296,14 +296,16 @@ func TestLoadBalance(t *testing.T) {
 	}
 	random, outs := group(t, 3, "client.type=org.apache.flume.api.LoadBalancingRpcClient", "host-selector=RANDOM", "backoff=true")
 	refuse(outs[2], true)
+	began := time.Now()
 	for range 300 {
 		send(t, random, batchOf(1, false))
 	}
+	most := 1 + int(time.Since(began)/(2*time.Second)) // it is left out for two seconds, then for longer
 	if n := counts(outs); n[0]+n[1] != 300 || n[0] < 90 || n[1] < 90 {
 		t.Errorf("%v", n)
 	}
-	if n := outs[2].Emits(); n > 1 {
-		t.Errorf("the host that failed was asked %d times", n)
+	if n := outs[2].Emits(); n > most {
+		t.Errorf("the host that failed was asked %d times, want at most %d", n, most)
 	}
 }
 

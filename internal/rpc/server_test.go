@@ -340,7 +340,8 @@ func TestIPFilter(t *testing.T) {
 // A stop answers the call that is under way and closes the others.
 func TestStop(t *testing.T) {
 	out := componenttest.NewOutput()
-	_, r, addr := serve(t, Avro, out)
+	s, r, addr := serve(t, Avro, out)
+	s.port.Patience = time.Hour // the call under way is not given up
 	idle, busy := newClient(t, Avro, addr), newClient(t, Avro, addr)
 	send(t, idle, batchOf(1, false))
 	half := dial(t, addr)

@@ -134,7 +134,7 @@ func (h *harness) again(path string, props ...string) {
 
 func (h *harness) stop() {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := h.sink.Stop(ctx); err != nil {
 		h.t.Error(err)
@@ -144,7 +144,7 @@ func (h *harness) stop() {
 // settle waits for files to be found that another process left, which happens in the background.
 func (h *harness) settle(done func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !done() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if err := h.Idle(h.t.Context()); err != nil {
 			h.t.Fatal(err)
 		}

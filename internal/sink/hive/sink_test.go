@@ -162,7 +162,7 @@ func (h *harness) start(props ...string) {
 
 func (h *harness) stop() {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := h.Stop(ctx); err != nil {
 		h.t.Error(err)
@@ -440,7 +440,7 @@ func TestLeftovers(t *testing.T) {
 	}
 	h.start("hive.partition=%e")
 	want := []string{"/elsewhere/sluice 3,c\n", "/t/_other x", "/t/day=2/sluice 1,a\n"}
-	for deadline := time.Now().Add(10 * time.Second); !slices.Equal(h.files(), want) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !slices.Equal(h.files(), want) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		h.idle()
 	}
 	h.want(want...)

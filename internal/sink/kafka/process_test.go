@@ -194,7 +194,7 @@ func TestBrokerKilled(t *testing.T) {
 		for i := range evs {
 			evs[i].Body = fmt.Appendf(nil, "%08d", b*size+i)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		for done := false; !done; {
 			werr := make(chan error, 1)
 			go func() { werr <- s.Write(ctx, evs) }()
@@ -221,7 +221,7 @@ func TestBrokerKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	seen := map[string]bool{}
 	for len(seen) < batches*size {
