@@ -3,59 +3,53 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// feed drops files with numbered lines into a spooling directory, one after the other, until it is stopped.
-type feed struct {
-	stop chan struct{}
-	done chan int
-}
+// feed drops files with numbered lines into a spooling directory, one after the other, until its end is called. That returns
+// how many lines there are.
+type feed struct{ end func() int }
 
 const feedLines = 200 // of one file
 
 func startFeed(t *testing.T, dir string, every time.Duration) *feed {
 	t.Helper()
-	f := &feed{make(chan struct{}), make(chan int, 1)}
+	stop, done := make(chan struct{}), make(chan int, 1)
 	if err := os.MkdirAll(filepath.Join(dir, "spool"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
+		n := 0
+		defer func() { done <- n }()
 		tick := time.NewTicker(every)
 		defer tick.Stop()
-		for n := 0; ; n += feedLines {
-			name := fmt.Sprintf("%06d.log", n/feedLines)
-			numbered(t, filepath.Join(dir, "made"), name, n, n+feedLines)
-			if err := os.Rename(filepath.Join(dir, "made", name), filepath.Join(dir, "spool", name)); err != nil {
-				t.Error(err)
-			}
+		for {
+			numbered(t, filepath.Join(dir, "spool"), fmt.Sprintf("%06d.log", n/feedLines), n, n+feedLines)
+			n += feedLines
 			select {
 			case <-tick.C:
-			case <-f.stop:
-				f.done <- n + feedLines
+			case <-stop:
 				return
 			}
 		}
 	}()
+	f := &feed{sync.OnceValue(func() int { close(stop); return <-done })}
+	t.Cleanup(func() { f.end() })
 	return f
-}
-
-// end returns how many lines there are.
-func (f *feed) end() int {
-	close(f.stop)
-	return <-f.done
 }
 
 // spooled waits until the agent has read all files.
 func spooled(t *testing.T, dir string) {
 	t.Helper()
-	eventually(t, 2*time.Minute, "all files are read", func() error {
+	eventually(t, 5*time.Minute, "all files are read", func() error {
 		left, err := filepath.Glob(filepath.Join(dir, "spool", "*.log"))
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("%d are left", len(left))
@@ -119,7 +113,7 @@ func TestHDFSFailover(t *testing.T) {
 	written := func(what string) {
 		t.Helper()
 		had := -1
-		eventually(t, time.Minute, "files are closed "+what, func() error {
+		eventually(t, 3*time.Minute, "files are closed "+what, func() error {
 			list, err := h.list("/logs")
 			closed := 0
 			for _, f := range list {
@@ -148,12 +142,18 @@ func TestHDFSFailover(t *testing.T) {
 	active(1)
 	say("by nn1 after a failover in order")
 	h.signal(t, "namenode", syscall.SIGKILL)
+	eventually(t, 3*time.Minute, "it says that a name node is to be active", func() error {
+		if !strings.Contains(p.out.String(), "haadmin -getAllServiceState") {
+			return errors.New(tail(p.out.String(), 1500))
+		}
+		return nil
+	})
 	ha("-transitionToActive", "--forceactive", "nn2")
 	active(2)
 	say("by nn2 after nn1 was killed")
 
-	if !strings.Contains(p.out.String(), "haadmin -getAllServiceState") || said > 30 {
-		t.Errorf("it said %d lines, that a name node is to be active among them?", said)
+	if said > 30 {
+		t.Errorf("it said %d lines", said)
 	}
 
 	n := lines.end()

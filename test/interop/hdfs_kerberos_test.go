@@ -32,6 +32,9 @@ func startRealm(t *testing.T) *realm {
 	if errors.As(err, &exit) && exit.ExitCode() == 3 {
 		missing(t, "MIT's KDC: %v", err)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &realm{t.TempDir()}
 	t.Cleanup(func() { r.stop(t) })
 	r.start(t, fmt.Sprintf("KDC_PORT=%d", (&ports{}).take(t)))
@@ -207,7 +210,7 @@ func TestHDFSKerberos(t *testing.T) {
 	said := 0
 	says := func(what string) {
 		t.Helper()
-		eventually(t, time.Minute, "the sink says "+what, func() error {
+		eventually(t, 3*time.Minute, "the sink says "+what, func() error {
 			if out := p.out.String()[said:]; !strings.Contains(out, what) {
 				return errors.New(tail(out, 500))
 			}
@@ -220,7 +223,7 @@ func TestHDFSKerberos(t *testing.T) {
 	written := func(what string) {
 		t.Helper()
 		had := h.entries(t)
-		eventually(t, time.Minute, "more is written "+what, func() error {
+		eventually(t, 3*time.Minute, "more is written "+what, func() error {
 			if n := h.entries(t); n < had+3 {
 				return fmt.Errorf("%d more files; the agent says:\n%s", n-had, tail(p.out.String(), 1500))
 			}
@@ -252,7 +255,7 @@ func TestHDFSKerberos(t *testing.T) {
 
 	n := lines.end()
 	spooled(t, dir)
-	eventually(t, time.Minute, "most of it is written", func() error {
+	eventually(t, 5*time.Minute, "most of it is written", func() error {
 		if files := h.entries(t); files < n/feedLines {
 			return fmt.Errorf("%d of %d files", files, n/feedLines)
 		}
