@@ -87,7 +87,7 @@ func goClient(name string) func(*testing.T, string, []string) (string, []outcome
 // version and lines RESULT, pass or fail, feature, test, detail.
 func runScript(t *testing.T, env []string, name string, args ...string) (version string, list []outcome) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)

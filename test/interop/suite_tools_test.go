@@ -26,7 +26,7 @@ func (r *toolRun) call(stdin, tool string, args ...string) (string, error) {
 }
 
 func (r *toolRun) raw(stdin, tool string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(r.t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join("peers", "kafka-cli.sh"), append([]string{tool}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)

@@ -54,7 +54,7 @@ public class JavaClients {
   }
 
   static void waitFor(String what, Callable<Boolean> f) throws Exception {
-    long end = System.nanoTime() + 60_000_000_000L;
+    long end = System.nanoTime() + 180_000_000_000L;
     while (!f.call()) {
       check(System.nanoTime() < end, "waited in vain: " + what);
       Thread.sleep(20);

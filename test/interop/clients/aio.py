@@ -39,7 +39,7 @@ async def produce(topic, values, **conf):
 
 async def read(c, n):
     got = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while len(got) < n:
             for batch in (await c.getmany(timeout_ms=200)).values():
                 got += batch
@@ -199,14 +199,14 @@ async def group():
     topic, group = await new_topic(4), uuid.uuid4().hex
     conf = dict(bootstrap_servers=ADDR, group_id=group, auto_offset_reset="earliest", heartbeat_interval_ms=200, session_timeout_ms=10000)
     async with AIOKafkaConsumer(topic, **conf) as a:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while len(a.assignment()) != 4:
                 await asyncio.sleep(0.05)
         async with AIOKafkaConsumer(topic, **conf) as b:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while (len(a.assignment()), len(b.assignment())) != (2, 2):
                     await asyncio.sleep(0.05)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while len(a.assignment()) != 4:
                 await asyncio.sleep(0.05)
         groups = await admin(lambda c: c.list_consumer_groups())
@@ -234,14 +234,14 @@ async def static_members():
 
     a = await member("a", Listener())
     b = await member("b")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while (len(a.assignment()), len(b.assignment())) != (1, 1):
             await asyncio.sleep(0.05)
     had = b.assignment()
     moves.clear()
     await b.stop()
     b = await member("b")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while not b.assignment():
             await asyncio.sleep(0.05)
     assert b.assignment() == had and not moves, "the return of a static member rebalanced the group"

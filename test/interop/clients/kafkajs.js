@@ -12,7 +12,7 @@ const keep = [{ name: 'retention.ms', value: '-1' }] // records that bear an old
 const test = (feature, name, f) => tests.push({ feature, name, f })
 const unique = p => `${p}-${randomUUID()}`
 
-async function wait(what, f, limit = 60000) {
+async function wait(what, f, limit = 180000) {
   for (const end = Date.now() + limit; ; await new Promise(r => setTimeout(r, 50))) {
     const r = await f()
     if (r) return r

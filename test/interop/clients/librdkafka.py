@@ -17,7 +17,7 @@ KEEP = {"retention.ms": "-1"}  # records that bear an old time would be deleted
 admin = AdminClient(BASE)
 
 
-def wait(what, f, limit=60):
+def wait(what, f, limit=180):
     end = time.monotonic() + limit
     while True:
         if (r := f()):
@@ -28,7 +28,7 @@ def wait(what, f, limit=60):
 
 def new_topic(partitions=1, config=None):
     name = "rd-" + uuid.uuid4().hex[:12]
-    admin.create_topics([NewTopic(name, partitions, 1, config=config or {})])[name].result(30)
+    admin.create_topics([NewTopic(name, partitions, 1, config=config or {})])[name].result(120)
     return name
 
 
@@ -42,7 +42,7 @@ def produce(topic, values, partition=-1, **conf):
                 break
             except BufferError:
                 p.poll(0.1)
-    left = p.flush(60)
+    left = p.flush(180)
     assert left == 0 and not errors, f"{left} undelivered, errors {errors[:3]}"
 
 
@@ -50,7 +50,7 @@ def consumer(group=None, **conf):
     return Consumer({**BASE, "group.id": group or "none-" + uuid.uuid4().hex, "auto.offset.reset": "earliest", "enable.auto.commit": False, **conf})
 
 
-def read(c, n, limit=60):
+def read(c, n, limit=180):
     got, end = [], time.monotonic() + limit
     while len(got) < n:
         assert time.monotonic() < end, f"{len(got)} of {n} records in {limit} s"
@@ -84,7 +84,7 @@ def fails_with(code, f):
 @test("metadata, cluster")
 def list_topics():
     topic = new_topic(3)
-    md = admin.list_topics(topic, timeout=30)
+    md = admin.list_topics(topic, timeout=120)
     assert len(md.brokers) == 1 and md.cluster_id and md.controller_id in md.brokers
     parts = md.topics[topic].partitions
     assert sorted(parts) == [0, 1, 2] and all(p.leader in md.brokers and list(p.isrs) == list(p.replicas) == [p.leader] for p in parts.values())
@@ -92,29 +92,29 @@ def list_topics():
 
 @test("metadata, cluster")
 def describe_cluster():
-    d = admin.describe_cluster(request_timeout=30).result(30)
+    d = admin.describe_cluster(request_timeout=120).result(120)
     assert d.cluster_id and d.controller.id == d.nodes[0].id and d.nodes[0].port == int(ADDR.split(":")[1])
 
 
 @test("topics")
 def create_describe_delete():
     topic = new_topic(2)
-    fails_with(KafkaError.TOPIC_ALREADY_EXISTS, lambda: admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30))
-    fails_with(KafkaError.INVALID_REPLICATION_FACTOR, lambda: admin.create_topics([NewTopic(topic + "x", 1, 3)])[topic + "x"].result(30))
-    fails_with(KafkaError.TOPIC_EXCEPTION, lambda: admin.create_topics([NewTopic("no/slash", 1, 1)])["no/slash"].result(30))
-    d = admin.describe_topics(ck.TopicCollection([topic]))[topic].result(30)
+    fails_with(KafkaError.TOPIC_ALREADY_EXISTS, lambda: admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(120))
+    fails_with(KafkaError.INVALID_REPLICATION_FACTOR, lambda: admin.create_topics([NewTopic(topic + "x", 1, 3)])[topic + "x"].result(120))
+    fails_with(KafkaError.TOPIC_EXCEPTION, lambda: admin.create_topics([NewTopic("no/slash", 1, 1)])["no/slash"].result(120))
+    d = admin.describe_topics(ck.TopicCollection([topic]))[topic].result(120)
     assert len(d.partitions) == 2 and not d.is_internal
-    admin.delete_topics([topic])[topic].result(30)
-    wait("the topic is gone", lambda: topic not in admin.list_topics(timeout=30).topics)
-    fails_with(KafkaError.UNKNOWN_TOPIC_OR_PART, lambda: admin.delete_topics([topic])[topic].result(30))
+    admin.delete_topics([topic])[topic].result(120)
+    wait("the topic is gone", lambda: topic not in admin.list_topics(timeout=120).topics)
+    fails_with(KafkaError.UNKNOWN_TOPIC_OR_PART, lambda: admin.delete_topics([topic])[topic].result(120))
 
 
 @test("partitions")
 def create_partitions():
     topic = new_topic(1)
-    admin.create_partitions([NewPartitions(topic, 4)])[topic].result(30)
-    wait("four partitions", lambda: len(admin.list_topics(topic, timeout=30).topics[topic].partitions) == 4)
-    fails_with(KafkaError.INVALID_PARTITIONS, lambda: admin.create_partitions([NewPartitions(topic, 2)])[topic].result(30))
+    admin.create_partitions([NewPartitions(topic, 4)])[topic].result(120)
+    wait("four partitions", lambda: len(admin.list_topics(topic, timeout=120).topics[topic].partitions) == 4)
+    fails_with(KafkaError.INVALID_PARTITIONS, lambda: admin.create_partitions([NewPartitions(topic, 2)])[topic].result(120))
     produce(topic, [b"x"], partition=3)
 
 
@@ -122,26 +122,26 @@ def create_partitions():
 def topic_configs():
     topic = new_topic(1, {"retention.ms": "600000"})
     res = ConfigResource(ResourceType.TOPIC, topic)
-    got = admin.describe_configs([res])[res].result(30)
+    got = admin.describe_configs([res])[res].result(120)
     assert got["retention.ms"].value == "600000" and not got["retention.ms"].is_default and got["segment.bytes"].is_default
     change = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[
         ConfigEntry("retention.ms", None, incremental_operation=AlterConfigOpType.DELETE),
         ConfigEntry("max.message.bytes", "4096", incremental_operation=AlterConfigOpType.SET)])
-    admin.incremental_alter_configs([change])[change].result(30)
+    admin.incremental_alter_configs([change])[change].result(120)
 
     def changed():
-        got = admin.describe_configs([res])[res].result(30)
+        got = admin.describe_configs([res])[res].result(120)
         return got["retention.ms"].is_default and got["max.message.bytes"].value == "4096"
     wait("the change shows", changed)
     bad = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[ConfigEntry("no.such", "1", incremental_operation=AlterConfigOpType.SET)])
-    fails_with(KafkaError.INVALID_CONFIG, lambda: admin.incremental_alter_configs([bad])[bad].result(30))
+    fails_with(KafkaError.INVALID_CONFIG, lambda: admin.incremental_alter_configs([bad])[bad].result(120))
 
 
 @test("topic and broker configs")
 def broker_configs():
-    id = str(next(iter(admin.list_topics(timeout=30).brokers)))
+    id = str(next(iter(admin.list_topics(timeout=120).brokers)))
     res = ConfigResource(ResourceType.BROKER, id)
-    got = admin.describe_configs([res])[res].result(30)
+    got = admin.describe_configs([res])[res].result(120)
     assert "num.partitions" in got and "log.retention.ms" in got, sorted(got)[:20]
 
 
@@ -176,7 +176,7 @@ def large():
     errors = []
     p = Producer(BASE)
     p.produce(small, b"x" * 2000, on_delivery=lambda err, msg: errors.append(err))
-    p.flush(60)
+    p.flush(180)
     assert errors[0].code() == KafkaError.MSG_SIZE_TOO_LARGE, errors
 
 
@@ -187,7 +187,7 @@ def headers():
     want = [(None, b"v", None), (b"k", None, [("a", b"1"), ("a", b"2"), ("empty", b""), ("null", None)]), (b"", b"", [("한", b"\xff")])]
     for k, v, h in want:
         p.produce(topic, key=k, value=v, headers=h, timestamp=1_600_000_000_000)
-    assert p.flush(60) == 0
+    assert p.flush(180) == 0
     got = read_all(topic, 3)
     assert [(m.key(), m.value(), m.headers()) for m in got] == want
     assert all(m.timestamp() == (ck.TIMESTAMP_CREATE_TIME, 1_600_000_000_000) for m in got)
@@ -198,7 +198,7 @@ def log_append_time():
     topic = new_topic(config={"message.timestamp.type": "LogAppendTime"})
     p = Producer(BASE)
     p.produce(topic, b"v", timestamp=1)
-    assert p.flush(60) == 0
+    assert p.flush(180) == 0
     kind, ms = read_all(topic, 1)[0].timestamp()
     assert kind == ck.TIMESTAMP_LOG_APPEND_TIME and abs(ms / 1000 - time.time()) < 3600
 
@@ -208,7 +208,7 @@ def seek_and_watermarks():
     topic = new_topic()
     produce(topic, [b"%d" % i for i in range(1000)])
     c = consumer()
-    assert c.get_watermark_offsets(TopicPartition(topic, 0), timeout=30) == (0, 1000)
+    assert c.get_watermark_offsets(TopicPartition(topic, 0), timeout=120) == (0, 1000)
     c.assign([TopicPartition(topic, 0, 500)])
     assert read(c, 1)[0].offset() == 500
     c.seek(TopicPartition(topic, 0, 998))
@@ -246,15 +246,15 @@ def offsets_for_times():
     p = Producer(BASE)
     for i in range(100):
         p.produce(topic, b"%d" % i, timestamp=1_000_000_000_000 + i * 1000)
-    assert p.flush(60) == 0
+    assert p.flush(180) == 0
     c = consumer()
-    ask = lambda ts: c.offsets_for_times([TopicPartition(topic, 0, ts)], timeout=30)[0].offset
+    ask = lambda ts: c.offsets_for_times([TopicPartition(topic, 0, ts)], timeout=120)[0].offset
     assert [ask(1_000_000_000_000), ask(1_000_000_041_500), ask(1_000_000_099_000)] == [0, 42, 99]
     assert ask(1_000_000_099_001) in (100, ck.OFFSET_END)
     c.close()
     tp = TopicPartition(topic, 0)
     for spec, want in ((OffsetSpec.earliest(), 0), (OffsetSpec.latest(), 100), (OffsetSpec.max_timestamp(), 99), (OffsetSpec.for_timestamp(1_000_000_041_500), 42)):
-        got = admin.list_offsets({tp: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED)[tp].result(30)
+        got = admin.list_offsets({tp: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED)[tp].result(120)
         assert got.offset == want, (spec, got.offset, want)
 
 
@@ -263,7 +263,7 @@ def delete_records():
     topic = new_topic()
     produce(topic, [b"%d" % i for i in range(100)])
     tp = TopicPartition(topic, 0, 40)
-    assert admin.delete_records([tp])[tp].result(30).low_watermark == 40
+    assert admin.delete_records([tp])[tp].result(120).low_watermark == 40
     c = consumer()
     c.assign([TopicPartition(topic, 0, ck.OFFSET_BEGINNING)])
     assert read(c, 1)[0].offset() == 40
@@ -280,11 +280,11 @@ def commit_and_resume():
     c.commit(m, asynchronous=False)
     c.close()
     c = consumer(group)
-    assert c.committed([TopicPartition(topic, 0)], timeout=30)[0].offset == 60
+    assert c.committed([TopicPartition(topic, 0)], timeout=120)[0].offset == 60
     c.subscribe([topic])
     assert [int(m.value()) for m in read(c, 40)] == list(range(60, 100))
     c.commit(offsets=[TopicPartition(topic, 0, 7, "note")], asynchronous=False)
-    assert c.committed([TopicPartition(topic, 0)], timeout=30)[0].offset == 7
+    assert c.committed([TopicPartition(topic, 0)], timeout=120)[0].offset == 7
     c.close()
 
 
@@ -372,19 +372,19 @@ def groups():
     c = consumer(group, **{"client.id": "groups-test"})
     c.subscribe([topic])
     c.commit(read(c, 10)[-1], asynchronous=False)
-    listed = admin.list_consumer_groups(request_timeout=30).result(30).valid
+    listed = admin.list_consumer_groups(request_timeout=120).result(120).valid
     assert any(g.group_id == group for g in listed)
-    d = admin.describe_consumer_groups([group])[group].result(30)
+    d = admin.describe_consumer_groups([group])[group].result(120)
     assert d.state == ck.ConsumerGroupState.STABLE and len(d.members) == 1 and d.members[0].client_id == "groups-test", d
     assert d.members[0].assignment.topic_partitions[0].topic == topic
-    fails_with(KafkaError.NON_EMPTY_GROUP, lambda: admin.delete_consumer_groups([group])[group].result(30))
+    fails_with(KafkaError.NON_EMPTY_GROUP, lambda: admin.delete_consumer_groups([group])[group].result(120))
     c.close()
-    wait("the group is empty", lambda: admin.describe_consumer_groups([group])[group].result(30).state == ck.ConsumerGroupState.EMPTY)
-    admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 3)])])[group].result(30)
-    got = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])])[group].result(30)
+    wait("the group is empty", lambda: admin.describe_consumer_groups([group])[group].result(120).state == ck.ConsumerGroupState.EMPTY)
+    admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 3)])])[group].result(120)
+    got = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])])[group].result(120)
     assert got.topic_partitions[0].offset == 3
-    admin.delete_consumer_groups([group])[group].result(30)
-    fails_with(KafkaError.GROUP_ID_NOT_FOUND, lambda: admin.delete_consumer_groups([group])[group].result(30))
+    admin.delete_consumer_groups([group])[group].result(120)
+    fails_with(KafkaError.GROUP_ID_NOT_FOUND, lambda: admin.delete_consumer_groups([group])[group].result(120))
 
 
 @test("compacted topics")
@@ -394,7 +394,7 @@ def compacted():
     for i in range(20):
         p.produce(topic, key=b"%d" % (i % 3), value=b"%d" % i)
     p.produce(topic, key=b"0")
-    assert p.flush(60) == 0
+    assert p.flush(180) == 0
     assert {m.key(): m.value() for m in read_all(topic, 21)} == {b"0": None, b"1": b"19", b"2": b"17"}
 
 

@@ -48,7 +48,7 @@ func read(n int, c kafka.ReaderConfig) ([]kafka.Message, error) {
 	c.Brokers, c.MaxWait = []string{addr}, 200*time.Millisecond
 	r := kafka.NewReader(c)
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	var got []kafka.Message
 	for len(got) < n {
@@ -331,7 +331,7 @@ func main() {
 			return err
 		}
 		count := make(chan int)
-		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 		defer cancel()
 		for _, r := range []*kafka.Reader{a, b} {
 			go func() {

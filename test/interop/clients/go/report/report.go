@@ -27,9 +27,9 @@ func Test(feature, name string, f func() error) {
 	fmt.Printf("RESULT\t%s\t%s\t%s\t%s\n", result, feature, name, detail)
 }
 
-// Wait calls f until it says true, for a minute at most.
+// Wait calls f until it says true, for three minutes at most.
 func Wait(what string, f func() (bool, error)) error {
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		ok, err := f()
 		if ok {
 			return nil

@@ -69,7 +69,7 @@ func read(topic string, n int, from int64) ([]*sarama.ConsumerMessage, error) {
 	}
 	defer pc.Close()
 	var got []*sarama.ConsumerMessage
-	for timeout := time.After(time.Minute); len(got) < n; {
+	for timeout := time.After(3 * time.Minute); len(got) < n; {
 		select {
 		case m := <-pc.Messages():
 			got = append(got, m)
@@ -100,8 +100,8 @@ func (m *member) Setup(s sarama.ConsumerGroupSession) error {
 	for _, p := range s.Claims() {
 		n += len(p)
 	}
+	m.sessions.Add(1) // first: who sees the partitions has it counted
 	m.parts.Store(int32(n))
-	m.sessions.Add(1)
 	return nil
 }
 func (m *member) Cleanup(sarama.ConsumerGroupSession) error { return nil }
