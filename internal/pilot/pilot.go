@@ -105,7 +105,7 @@ func (o *Options) simConfig() sim.Config {
 var ErrUnbalanced = errors.New("the ledger does not balance")
 
 const (
-	readyTimeout   = 30 * time.Second
+	readyTimeout   = 2 * time.Minute
 	brokerGrace    = 20 * time.Second
 	agentGrace     = 40 * time.Second
 	simGrace       = 30 * time.Second

@@ -77,6 +77,9 @@ func (p *proc) await(what string, ok func() bool) {
 		}
 		select {
 		case <-p.done:
+			if ok() { // it came with the end
+				return
+			}
 			p.t.Fatalf("the process ended (%v) before %s", p.err, what)
 		default:
 		}
@@ -347,6 +350,10 @@ a.sinks.k.channel = c
 	p.await("the file of the name used twice", delivered(4))
 	drop("last", "six\n")
 	p.await("the file after the faults", delivered(5))
+	p.await("its new name", func() bool { // which follows the delivery
+		_, err := os.Stat(filepath.Join(spool, "last.COMPLETED"))
+		return err == nil
+	})
 	if code := p.term(); code != 0 {
 		t.Errorf("the agent ended with %d", code)
 	}
@@ -391,7 +398,7 @@ a.channels.c.capacity = 100000
 a.sinks.k.type = logger
 a.sinks.k.maxBytesToLog = 32
 a.sinks.k.channel = c
-`)
+`, "--stop-timeout", patience.String())
 	p.await("some events", func() bool { return counter(t, url, "SOURCE.r", "EventAcceptedCount") > 1000 })
 	if code, body := httpGet(t, url+"/prometheus"); code != 200 || !bytes.Contains(body, []byte(`sluice_source_event_accepted_total{component="r"}`)) {
 		t.Errorf("/prometheus: %d", code)

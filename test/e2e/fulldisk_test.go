@@ -31,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 	})
 	p := start(t, "sluice", "broker", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--max-disk", "none", "--min-free-disk", "none")
 	addr := p.find(`listening on (\S+),`)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := func(opts ...kgo.Opt) *kgo.Client {
 		cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(addr), kgo.AllowAutoTopicCreation(), kgo.ConsumeTopics("full"),

@@ -251,12 +251,19 @@ func TestHostileClients(t *testing.T) {
 	ft.Topic, ft.Partitions = "h", append(ft.Partitions, fp)
 	fetch.Topics = append(fetch.Topics, ft)
 	slow := bytes.Repeat(request(fetch), 16)
+	var readers []net.Conn
 	for range 300 { // 300 times 16 answers of 30 MB that nobody takes
-		if _, err := dial().Write(slow); err != nil {
+		c := dial()
+		readers = append(readers, c)
+		if _, err := c.Write(slow); err != nil {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(time.Second)
+	for i, c := range readers { // each is being answered now
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatalf("reader %d: %v", i, err)
+		}
+	}
 	serves("300 readers that do not read")
 	if grown := p.peak() - first; grown > 300 {
 		t.Errorf("%d MiB more after all of it", grown)

@@ -60,14 +60,15 @@ a.channels.c.kafka.consumer.group.instance.id = a
 	}
 	for round := range 6 {
 		more(400)
+		arrived := len(whole()) // before anything of the 400 can
 		p, _ := agent(t, conf)
-		arrived := len(whole())
 		p.await("some lines", func() bool { return len(whole()) > arrived+100 })
 		more(300)
 		if round == 3 { // under its feet
 			stopBroker()
-			cmd := start(t, "sluice", "broker", "--listen", addr, "--data", filepath.Join(dir, "data"), "--max-disk", "none")
+			more(200) // which nothing can pass on before the broker is back
 			arrived = len(whole())
+			cmd := start(t, "sluice", "broker", "--listen", addr, "--data", filepath.Join(dir, "data"), "--max-disk", "none")
 			cmd.await("lines after the broker came back", func() bool { return len(whole()) > arrived+100 })
 		}
 		kill(p)

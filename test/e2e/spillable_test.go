@@ -10,13 +10,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sluice-data/sluice/test/ports"
 )
 
 // spillable is an agent with 50 events of memory before its overflow.
 type spillable struct{ dir, sinkTo string }
 
-// agent starts it, with a netcat source if it listens.
-func (s spillable) agent(t *testing.T, listens bool) *proc {
+// agent starts it, with a netcat source if it listens. Its sink has the time to the end of a stop.
+func (s spillable) agent(t *testing.T, listens bool, stop time.Duration) *proc {
 	t.Helper()
 	host, port, err := net.SplitHostPort(s.sinkTo)
 	if err != nil {
@@ -30,7 +33,7 @@ func (s spillable) agent(t *testing.T, listens bool) *proc {
 	}
 	conf := filepath.Join(s.dir, "a1.conf")
 	writeFile(t, conf, text)
-	return start(t, "sluice", "agent", "-n", "a1", "-f", conf, "--stop-timeout", "3s")
+	return start(t, "sluice", "agent", "-n", "a1", "-f", conf, "--stop-timeout", stop.String())
 }
 
 // send gives lines to the netcat source and wants an OK for each.
@@ -129,17 +132,21 @@ func TestSpillableMemory(t *testing.T) {
 		{"killed", []func(*testing.T, *proc){kill, kill}, append(lines(50, 400), lines(450, 500)...)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := spillable{t.TempDir(), freePort(t)}
-			p := s.agent(t, true)
+			s := spillable{t.TempDir(), ports.Reserve(t)}
+			inVain := 3 * time.Second // nobody takes what the sink has
+			if tt.ends == nil {
+				inVain = patience
+			}
+			p := s.agent(t, true, inVain)
 			send(t, p, 0, 400)
 			if tt.ends != nil {
 				tt.ends[0](t, p)
-				p = s.agent(t, true)
+				p = s.agent(t, true, inVain)
 			}
 			send(t, p, 400, 500)
 			if tt.ends != nil {
 				tt.ends[1](t, p)
-				p = s.agent(t, false)
+				p = s.agent(t, false, patience)
 			}
 			s.collect(t, p, tt.want)
 		})

@@ -19,7 +19,7 @@ import (
 // start cuts that off with one line that says where, serves what was acknowledged, and takes more.
 func TestTornTail(t *testing.T) {
 	data := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	log := filepath.Join(data, "logs", "torn-0", "00000000000000000000.log")
 	var kept [][]byte // the values that must be there
@@ -125,15 +125,6 @@ func TestTornTail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var said []string
-		for _, l := range strings.Split(p.stderr(), "\n") {
-			if strings.Contains(l, "cutting off") {
-				said = append(said, l)
-			}
-		}
-		if line == "" && len(said) > 0 || line != "" && (len(said) != 1 || !regexp.MustCompile(line).MatchString(said[0])) {
-			t.Errorf("the broker said %q, want one line with %q", said, line)
-		}
 		for range 3 {
 			v := fmt.Appendf(nil, "record %d", len(kept))
 			r, err := cl.ProduceSync(ctx, kgo.SliceRecord(v)).First()
@@ -162,6 +153,15 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-p.done
+		var said []string
+		for l := range strings.Lines(p.stderr()) { // all of it: stdout, which said where it listens, is another pipe
+			if strings.Contains(l, "cutting off") {
+				said = append(said, l)
+			}
+		}
+		if line == "" && len(said) > 0 || line != "" && (len(said) != 1 || !regexp.MustCompile(line).MatchString(said[0])) {
+			t.Errorf("before %q: the broker said %q, want one line with %q", tear.name, said, line)
+		}
 		line = ""
 		if cut := tear.do(); cut > 0 {
 			line = fmt.Sprintf("%s.* at=%d bytes=%d ", regexp.QuoteMeta(log), len(whole())-cut, cut)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,11 @@ a.channels.c2.dataDirs = %[1]s/data
 	}
 	feed := func(p *proc, round int) {
 		t.Helper()
-		writeFile(t, filepath.Join(spool, fmt.Sprint("f", round)), fmt.Sprintf("spool%d\n", round))
+		whole := filepath.Join(dir, fmt.Sprint("f", round)) // a file in the spool directory is complete when it appears
+		writeFile(t, whole, fmt.Sprintf("spool%d\n", round))
+		if err := os.Rename(whole, filepath.Join(spool, filepath.Base(whole))); err != nil {
+			t.Fatal(err)
+		}
 		appendFile(t, filepath.Join(logs, "log"), fmt.Sprintf("tail%d\n", round))
 		addr := p.find(`msg=listening.* address=(\S+)`)
 		c, err := net.Dial("tcp", addr)
@@ -101,9 +106,10 @@ a.channels.c2.dataDirs = %[1]s/data
 	} {
 		second.find(refused)
 	}
-	if code, body := httpGet(t, url+"/healthz"); code == 200 || !strings.Contains(string(body), "in use") {
-		t.Errorf("health of the second: %d %s", code, body)
-	}
+	second.await("health of the second to say so", func() bool {
+		code, body := httpGet(t, url+"/healthz")
+		return code == http.StatusServiceUnavailable && strings.Contains(string(body), "in use")
+	})
 	feed(first, 2)
 	expect(first, 2)
 	if code := first.term(); code != 0 {
