@@ -36,7 +36,7 @@ func TestKill9Compacting(t *testing.T) {
 			}
 			d := newDrill(t, settings, p.forgets, false, 5*time.Millisecond)
 			defer d.close()
-			if _, err := d.adm.CreateTopic(within(t, time.Minute), 1, 1, nil, compacted); err != nil {
+			if _, err := d.adm.CreateTopic(within(t, hang), 1, 1, nil, compacted); err != nil {
 				t.Fatal(err)
 			}
 			k := &keyedDrill{drill: d, last: map[string]int{}}
@@ -46,7 +46,7 @@ func TestKill9Compacting(t *testing.T) {
 				}
 			}
 			// In the end there is one record of each key, and the segment that is written.
-			ctx := within(t, time.Minute)
+			ctx := within(t, hang)
 			for {
 				err := k.verify(ctx)
 				if err == nil && k.read <= compactedKeys+131072/100 {
@@ -94,7 +94,7 @@ func (k *keyedDrill) produce(ctx context.Context, stop chan struct{}) {
 }
 
 func (k *keyedDrill) round(t *testing.T) (err error) {
-	ctx := within(t, time.Minute)
+	ctx := within(t, hang)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() { k.produce(ctx, stop); close(done) }()
 	time.Sleep(time.Duration(150+rand.IntN(600)) * time.Millisecond)

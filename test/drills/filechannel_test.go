@@ -57,10 +57,13 @@ func (s slowSync) Open(name string, flag int) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slowFile{f}, nil
+	return slowFile{f, f.(vfs.Padder)}, nil
 }
 
-type slowFile struct{ vfs.File }
+type slowFile struct {
+	vfs.File
+	vfs.Padder
+}
 
 func (f slowFile) Sync() error {
 	time.Sleep(time.Millisecond)
@@ -395,12 +398,15 @@ func (d *channelDrill) round(t *testing.T) (waiting int, unsynced int64, err err
 	if err := d.verify(shown); err != nil {
 		return 0, 0, err
 	}
-	timer := time.AfterFunc(time.Duration(50+rand.IntN(400))*time.Millisecond, end)
-	defer timer.Stop()
+	var timer *time.Timer
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil { // killed; the last line may not be whole
 			break
+		}
+		if timer == nil && strings.HasPrefix(line, "P ") { // there is something to lose
+			timer = time.AfterFunc(time.Duration(50+rand.IntN(400))*time.Millisecond, end)
+			defer timer.Stop()
 		}
 		if err := d.note(strings.TrimSuffix(line, "\n")); err != nil {
 			return 0, 0, err

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sluice-data/sluice/internal/seglog/vfs/forgetfs"
+	"github.com/sluice-data/sluice/test/ports"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -151,14 +152,13 @@ func newDrill(t *testing.T, topics map[string]string, forgets, lie bool, compact
 		settings[k] = v
 	}
 	d := &drill{
-		cfg: childConfig{Listen: "127.0.0.1:0", Data: filepath.Join(dir, "data"), Shadow: filepath.Join(dir, "shadow"), Lie: lie, Topics: settings, CompactionCheck: compact},
+		cfg: childConfig{Listen: ports.Reserve(t), Data: filepath.Join(dir, "data"), Shadow: filepath.Join(dir, "shadow"), Lie: lie, Slow: forgets, Topics: settings, CompactionCheck: compact},
 		log: log, slots: make(chan struct{}, 500), forgets: forgets, committed: -1, ends: map[place]int64{}, plainAcks: map[place]int{},
 		verified: map[string]*[partitions]int64{idempotent: {}, plain: {}},
 	}
 	if d.child, err = startChild(t, d.cfg, log); err != nil {
 		t.Fatal(err)
 	}
-	d.cfg.Listen = d.child.addr
 	client := func(opts ...kgo.Opt) *kgo.Client {
 		cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(d.child.addr), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 			kgo.ProducerLinger(0), kgo.MaxBufferedRecords(2000), kgo.ProducerBatchCompression(kgo.NoCompression()),
@@ -172,7 +172,7 @@ func newDrill(t *testing.T, topics map[string]string, forgets, lie bool, compact
 	d.idem = client()
 	d.plain = client(kgo.DisableIdempotentWrite())
 	d.adm = kadm.NewClient(client())
-	if _, err := d.adm.CreateTopics(within(t, time.Minute), partitions, 1, nil, idempotent, plain); err != nil {
+	if _, err := d.adm.CreateTopics(within(t, hang), partitions, 1, nil, idempotent, plain); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -206,7 +206,7 @@ type roundResult struct {
 
 // round loads the broker, kills it, forgets, restarts it, lets the clients finish, and accounts.
 func (d *drill) round(t *testing.T) (r roundResult, err error) {
-	ctx := within(t, time.Minute)
+	ctx := within(t, hang)
 	d.acked.Store(0)
 	stop := make(chan struct{})
 	var load sync.WaitGroup
@@ -217,6 +217,9 @@ func (d *drill) round(t *testing.T) (r roundResult, err error) {
 
 	began := time.Now()
 	time.Sleep(time.Duration(150+rand.IntN(600)) * time.Millisecond)
+	for d.acked.Load() == 0 && ctx.Err() == nil { // on a slow machine
+		time.Sleep(time.Millisecond)
+	}
 	d.child.kill()
 	r.after, r.acked = time.Since(began), d.acked.Load()
 	close(stop)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sluice-data/sluice/internal/broker"
+	"github.com/sluice-data/sluice/internal/seglog/vfs"
 	"github.com/sluice-data/sluice/internal/seglog/vfs/forgetfs"
 )
 
@@ -26,6 +27,7 @@ const childEnv = "SLUICE_DRILL_CHILD"
 type childConfig struct {
 	Listen, Data, Shadow string
 	Lie                  bool // the log files' fsync does nothing
+	Slow                 bool // fsync takes a disk's time
 	Topics               map[string]string
 	CompactionCheck      time.Duration // 0: the broker's own
 }
@@ -55,9 +57,13 @@ func runChild(env string) error {
 	if c.Lie {
 		lie = func(name string) bool { return strings.HasSuffix(name, ".log") }
 	}
-	fsys, err := forgetfs.New(c.Data, c.Shadow, lie)
+	forgets, err := forgetfs.New(c.Data, c.Shadow, lie)
 	if err != nil {
 		return err
+	}
+	var fsys vfs.FS = forgets
+	if c.Slow {
+		fsys = slowSync{fsys}
 	}
 	b, err := broker.Start(context.Background(), broker.Config{
 		Listen: c.Listen, DataDir: c.Data, FS: fsys, MaxDisk: -1, TopicDefaults: c.Topics, NumPartitions: partitions, CompactionCheck: c.CompactionCheck,
@@ -120,6 +126,9 @@ func (c *child) kill() {
 		_ = c.cmd.Wait() // it was killed
 	}
 }
+
+// hang is for what must come to pass on the slowest machine.
+const hang = 3 * time.Minute
 
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()

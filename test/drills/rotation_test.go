@@ -149,13 +149,31 @@ a.sinks.k.channel = c
 	return r
 }
 
+// start starts an agent and waits until its source is at work: one that has only just begun is ended by SIGTERM at once, as
+// any program.
 func (r *rotated) start(t *testing.T) {
 	t.Helper()
+	said, err := r.out.Seek(0, io.SeekEnd)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.agent = exec.Command(os.Args[0])
 	r.agent.Env = append(os.Environ(), agentEnv+"="+r.conf)
 	r.agent.Stdout, r.agent.Stderr = r.out, r.out
 	if err := r.agent.Start(); err != nil {
 		t.Fatal(err)
+	}
+	for end := time.Now().Add(hang); ; time.Sleep(5 * time.Millisecond) {
+		text, err := io.ReadAll(io.NewSectionReader(r.out, said, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte(`msg="source started"`)) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the agent does not start")
+		}
 	}
 }
 
@@ -262,7 +280,7 @@ func (r *rotated) taken(total int64) (times []uint16, inOrder bool, err error) {
 func (r *rotated) caughtUp(t *testing.T, total int64) {
 	t.Helper()
 	last := fmt.Sprintf("%010d", total-1)
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(hang); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		f, err := os.Open(r.account)
 		if err != nil {
 			continue // not begun yet
