@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sluice-data/sluice/test/ports"
 )
 
 // startKafka starts an Apache Kafka; SLUICE_KAFKA=HOST:PORT names one that
@@ -50,7 +52,15 @@ func startKafka(t *testing.T) peer {
 		t.Fatal(out)
 	}
 	dir := t.TempDir()
-	port := freePorts(t)
+	addr := ports.Reserve(t, 100) // the controller's is 100 above
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(p)
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, code = run(port, "start", dir)
 	if code != 0 {
 		t.Fatalf("start Apache Kafka: %s", out)
@@ -60,28 +70,7 @@ func startKafka(t *testing.T) peer {
 			t.Errorf("stop Apache Kafka: %s", out)
 		}
 	})
-	return peer{addr: "127.0.0.1:" + strconv.Itoa(port), node: 1}
-}
-
-// freePorts finds a port that is free together with the one 100 above it,
-// the controller's.
-func freePorts(t *testing.T) int {
-	t.Helper()
-	for range 50 {
-		a, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+100))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return port
-		}
-	}
-	t.Fatal("no two free ports")
-	return 0
+	return peer{addr: addr, node: 1}
 }
 
 // TestKafka checks that a live Apache Kafka answers as the scripts say, so

@@ -76,7 +76,7 @@ type kfakeDifference struct{ field, step string }
 // How long kfake may take for an answer. A step that kfake.list says is not
 // answered gets less: it is only to be seen that it still is not.
 const (
-	kfakePatience     = 10 * time.Second
+	kfakePatience     = time.Minute
 	kfakeListPatience = time.Second
 )
 

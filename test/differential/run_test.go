@@ -26,7 +26,7 @@ type peer struct {
 
 // patience bounds each wait: for an answer, for an until, for a topic to be
 // there. Apache Kafka's brokers learn of a change a moment after the client.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // runner runs one script against one peer.
 type runner struct {

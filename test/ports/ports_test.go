@@ -8,7 +8,7 @@ import (
 
 // A reserved port can be listened on again and again, and nobody gets it who asks for any port.
 func TestReserve(t *testing.T) {
-	addr := Reserve(t)
+	addr := Reserve(t, 100)
 	for range 3 {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
