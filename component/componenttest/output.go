@@ -135,17 +135,17 @@ func (o *Output) Bodies() []string {
 }
 
 // Wait blocks until at least n events were accepted. It fails the test after
-// a minute, which is only reached when they never come.
+// three minutes, which are only reached when they never come.
 func (o *Output) Wait(t testing.TB, n int) {
 	t.Helper()
 	o.WaitFor(t, fmt.Sprintf("%d events", n), func() bool { return len(o.Events()) >= n })
 }
 
 // WaitFor blocks until cond, which is asked again after each Emit and every
-// few milliseconds. It fails the test after a minute.
+// few milliseconds. It fails the test after three minutes.
 func (o *Output) WaitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(3 * time.Minute)
 	for {
 		o.mu.Lock()
 		changed := o.changed
@@ -157,7 +157,7 @@ func (o *Output) WaitFor(t testing.TB, what string, cond func() bool) {
 		case <-changed:
 		case <-time.After(5 * time.Millisecond):
 		case <-deadline:
-			t.Fatalf("waited a minute in vain for %s; have %d events", what, len(o.Events()))
+			t.Fatalf("waited three minutes in vain for %s; have %d events", what, len(o.Events()))
 		}
 	}
 }

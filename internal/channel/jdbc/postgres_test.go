@@ -118,10 +118,13 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 	const puts, perPut = 60, 100
 	finished := make(chan struct{})
 	var wg sync.WaitGroup
-	var written atomic.Int64
+	var written, cuts atomic.Int64
 	wg.Go(func() {
 		defer close(finished)
 		for i := range puts {
+			for cuts.Load() < int64(i/12) && !t.Failed() { // a fast machine would have put all before the second
+				time.Sleep(time.Millisecond)
+			}
 			var bodies []string
 			for j := range perPut {
 				bodies = append(bodies, fmt.Sprint(i*perPut+j))
@@ -150,10 +153,10 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 			}
 		}
 	})
-	cuts := 0
-	for done := false; !done; cuts++ {
+	for done := false; !done; {
 		before := written.Load()
 		s.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sluice a1/c1' AND pid <> pg_backend_pid()")
+		cuts.Add(1)
 		for wait := true; wait; wait = !done && written.Load() == before { // else a slow server never gets to a put between two cuts
 			select {
 			case <-finished:
@@ -166,7 +169,7 @@ func TestPostgresConnectionsEnd(t *testing.T) {
 	if n := c.Stats().Size; n != 0 {
 		t.Errorf("%d events are left", n)
 	}
-	t.Logf("%d events, the connections cut %d times", puts*perPut, cuts)
+	t.Logf("%d events, the connections cut %d times", puts*perPut, cuts.Load())
 }
 
 // What the server refuses is told in words that help, and tried again where that is of use.
