@@ -148,7 +148,7 @@ func (s site) drop(t *testing.T, a runningAgent, name, content string) {
 	if err := os.Rename(tmp, spooled); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the agent reads "+name, func() error {
+	eventually(t, 3*time.Minute, "the agent reads "+name, func() error {
 		if !a.alive() {
 			t.Fatalf("the agent has ended:\n%s", tail(a.log(), 3000))
 		}
@@ -178,25 +178,23 @@ func (s site) appendLog(t *testing.T, pieces ...string) {
 	}
 }
 
-// awaitTail waits until a tail has the driver log open: from then on every
-// line counts, before that only the last ten.
-func (s site) awaitTail(t *testing.T, a runningAgent) {
+// firstRecord writes the first record into the driver log and waits until the
+// topic has it, and with it that tail follows the log: from then on every line
+// counts, before that only the last ten.
+func (s site) firstRecord(t *testing.T, a runningAgent, kcatBin, addr, topic string) (record string) {
 	t.Helper()
-	eventually(t, time.Minute, "tail opens the driver log", func() error {
+	text, kept := driverRecords(1, 1)
+	s.appendLog(t, text)
+	eventually(t, 3*time.Minute, "the first record comes", func() error {
 		if !a.alive() {
 			t.Fatalf("the agent has ended:\n%s", tail(a.log(), 3000))
 		}
-		fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
-		if err != nil {
-			return err
+		if endOffset(t, kcatBin, addr, topic) == 0 {
+			return errors.New("the topic has none")
 		}
-		for _, fd := range fds {
-			if to, err := os.Readlink(fd); err == nil && to == s.driverLog {
-				return nil
-			}
-		}
-		return errors.New("nobody has it open")
+		return nil
 	})
+	return kept[0]
 }
 
 // runningAgent is Flume or Sluice.
@@ -299,7 +297,7 @@ func TestLoggerStages(t *testing.T) {
 				s.drop(t, a, "empty.txt", "")
 				s.drop(t, a, "last.txt", "20160102000000,last\n")
 				last := "2016010200000" // as far as the logger shows a body
-				eventually(t, time.Minute, name+" logs the last event", func() error {
+				eventually(t, 3*time.Minute, name+" logs the last event", func() error {
 					if l := loggerLines(a); len(l) == 0 || !strings.Contains(l[len(l)-1], last) {
 						return fmt.Errorf("%d events logged", len(l))
 					}
@@ -352,27 +350,28 @@ func TestStage4(t *testing.T) {
 			t.Run(name+" to "+broker, func(t *testing.T) {
 				addr := addrOf(t)
 				s := newSite(t, 4, addr)
-				topic := fmt.Sprintf("SmartCar-Topic-%s-%s", name, broker) // one Apache Kafka serves two runs
+				topic := ownTopic("SmartCar-Topic") // one Apache Kafka serves two runs
 				renameTopic(t, s.conf, topic)
 				a := start(t, s)
-				s.awaitTail(t, a)
+				want := []string{s.firstRecord(t, a, kcatBin, addr, topic)}
 				s.drop(t, a, "status.txt", status())
 
-				burst, want := driverRecords(0, 1000)
+				burst, kept := driverRecords(2, 998)
 				s.appendLog(t, burst)
+				want = append(want, kept...)
 				for i := 1000; i < 1500; i += 10 {
 					text, kept := driverRecords(i, 10)
 					half := len(text) / 2
 					s.appendLog(t, text[:half], text[half:]) // a record may arrive in two writes
 					want = append(want, kept...)
 				}
-				eventually(t, time.Minute, "the topic holds every record", func() error {
+				eventually(t, 3*time.Minute, "the topic holds every record", func() error {
 					if n := endOffset(t, kcatBin, addr, topic); n < len(want) {
 						return fmt.Errorf("%d of %d", n, len(want))
 					}
 					return nil
 				})
-				eventually(t, time.Minute, "the logger shows the last status record", func() error {
+				eventually(t, 3*time.Minute, "the logger shows the last status record", func() error {
 					if l := loggerLines(a); len(l) == 0 || !strings.Contains(l[len(l)-1], "20160101235959") {
 						return fmt.Errorf("%d events logged", len(l))
 					}
@@ -407,24 +406,24 @@ func renameTopic(t *testing.T, conf, topic string) {
 	}
 }
 
-// endOffset asks with kcat; a topic that is not there yet, or whose leader is
-// just being made, has none.
-func endOffset(t *testing.T, kcatBin, addr, topic string) int {
+// endOffset asks with kcat until the broker answers; a topic that is not there
+// yet has none.
+func endOffset(t *testing.T, kcatBin, addr, topic string) (n int) {
 	t.Helper()
-	out, err := exec.Command(kcatBin, "-Q", "-b", addr, "-t", topic+":0:-1").CombinedOutput()
-	for _, early := range []string{"Unknown partition", "Unknown topic", "Not leader for partition", "Leader not available"} {
-		if bytes.Contains(out, []byte(early)) {
-			return 0
+	eventually(t, 3*time.Minute, "the end of "+topic, func() error {
+		out, err := exec.Command(kcatBin, "-Q", "-b", addr, "-t", topic+":0:-1").CombinedOutput()
+		for _, early := range []string{"Unknown partition", "Unknown topic"} {
+			if bytes.Contains(out, []byte(early)) {
+				return nil
+			}
 		}
-	}
-	_, off, ok := strings.Cut(strings.TrimSpace(string(out)), " offset ")
-	if err != nil || !ok {
-		t.Fatalf("kcat -Q: %v\n%s", err, out)
-	}
-	n, err := strconv.Atoi(off)
-	if err != nil {
-		t.Fatalf("kcat -Q printed %q", out)
-	}
+		_, off, ok := strings.Cut(strings.TrimSpace(string(out)), " offset ")
+		if err != nil || !ok {
+			return fmt.Errorf("kcat -Q: %v: %s", err, out)
+		}
+		n, err = strconv.Atoi(off)
+		return err
+	})
 	return n
 }
 
@@ -439,17 +438,16 @@ func TestBrokerKilled(t *testing.T) {
 	const topic = "SmartCar-Topic"
 	s := newSite(t, 4, addr)
 	a := startAgent(t, s)
-	s.awaitTail(t, a)
 
 	// Lines keep coming all the time, so that every kill hits records on their way.
-	var want []string // the writer's until it has ended
+	want := []string{s.firstRecord(t, a, kcatBin, addr, topic)} // the writer's until it has ended
 	stop, ended := make(chan struct{}), make(chan struct{})
 	endWriter := sync.OnceFunc(func() { close(stop); <-ended })
 	t.Cleanup(endWriter)
 	go func() {
 		defer close(ended)
 		for {
-			text, kept := driverRecords(len(want), 100)
+			text, kept := driverRecords(1+len(want), 100)
 			s.appendLog(t, text)
 			want = append(want, kept...)
 			select {
@@ -462,7 +460,7 @@ func TestBrokerKilled(t *testing.T) {
 	read := func(n int) []string { return kcat{}.consume(t, addr, topic, n) }
 	for range 3 {
 		before := endOffset(t, kcatBin, addr, topic)
-		eventually(t, time.Minute, "the topic grows", func() error {
+		eventually(t, 3*time.Minute, "the topic grows", func() error {
 			if n := endOffset(t, kcatBin, addr, topic); n < before+2000 {
 				return fmt.Errorf("from %d records to %d", before, n)
 			}
@@ -479,7 +477,7 @@ func TestBrokerKilled(t *testing.T) {
 	endWriter()
 	last := want[len(want)-1]
 	var got []string
-	eventually(t, 2*time.Minute, "the agent delivers the rest by itself", func() error {
+	eventually(t, 3*time.Minute, "the agent delivers the rest by itself", func() error {
 		n := endOffset(t, kcatBin, addr, topic)
 		if n < len(want) {
 			return fmt.Errorf("%d of %d records", n, len(want))

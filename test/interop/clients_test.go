@@ -41,7 +41,7 @@ func (console) produce(t *testing.T, addr, topic string, lines []string) {
 
 func (console) consume(t *testing.T, addr, topic string, n int) []string {
 	return splitLines(kafkaTool(t, "", "console-consumer", "--bootstrap-server", addr, "--topic", topic, "--from-beginning",
-		"--max-messages", strconv.Itoa(n), "--timeout-ms", "60000"))
+		"--max-messages", strconv.Itoa(n), "--timeout-ms", "180000"))
 }
 
 func kafkaTool(t *testing.T, stdin, tool string, args ...string) string {
@@ -69,7 +69,7 @@ func (kafkaPython) consume(t *testing.T, addr, topic string, n int) []string {
 	const script = `
 import sys, kafka
 addr, topic, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
-c = kafka.KafkaConsumer(bootstrap_servers=addr, group_id=None, auto_offset_reset='earliest', consumer_timeout_ms=60000)
+c = kafka.KafkaConsumer(bootstrap_servers=addr, group_id=None, auto_offset_reset='earliest', consumer_timeout_ms=180000)
 c.assign([kafka.TopicPartition(topic, 0)])
 c.seek_to_beginning()
 for m in c:
@@ -150,7 +150,7 @@ func TestBrokerGroup(t *testing.T) {
 	const script = `
 import sys, kafka
 addr, topic, group, n = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-c = kafka.KafkaConsumer(topic, bootstrap_servers=addr, group_id=group, auto_offset_reset='earliest', enable_auto_commit=False, consumer_timeout_ms=60000)
+c = kafka.KafkaConsumer(topic, bootstrap_servers=addr, group_id=group, auto_offset_reset='earliest', enable_auto_commit=False, consumer_timeout_ms=180000)
 m = None
 for m in c:
     sys.stdout.buffer.write(m.value + b'\n')
@@ -166,7 +166,7 @@ c.close()
 	startBroker(t, dir, addr)
 
 	rest := splitLines(kafkaTool(t, "", "console-consumer", "--bootstrap-server", addr, "--topic", "grouped", "--group", "readers",
-		"--max-messages", "250", "--timeout-ms", "60000"))
+		"--max-messages", "250", "--timeout-ms", "180000"))
 	sameLines(t, "second reader", rest, want[150:])
 
 	described := kafkaTool(t, "", "consumer-groups", "--bootstrap-server", addr, "--describe", "--group", "readers")

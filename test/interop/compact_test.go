@@ -83,7 +83,7 @@ func keptLines(m map[int64]kept, below int64) (lines []string) {
 // readAll reads a topic from its beginning to its end.
 func (f *franz) readAll(t *testing.T, topic string) map[int64]kept {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	ends, err := f.adm.ListEndOffsets(ctx, topic)
 	if err != nil {
@@ -217,19 +217,20 @@ func (l *keyedLoad) left(below int64, tombstones bool) map[int64]kept {
 func (l *keyedLoad) settled(t *testing.T, b *franz, below int64, want map[int64]kept, poke func()) {
 	t.Helper()
 	lines := keptLines(want, below)
-	deadline := time.Now().Add(time.Minute)
-	for {
-		got := keptLines(b.readAll(t, l.topic), below)
-		if slices.Equal(got, lines) {
-			return
-		}
-		if time.Now().After(deadline) {
+	var got []string
+	defer func() {
+		if t.Failed() {
 			sameLines(t, b.name+" "+l.topic, got, lines)
-			t.Fatalf("%s: %s does not settle", b.name, l.topic)
+		}
+	}()
+	eventually(t, 3*time.Minute, b.name+": "+l.topic+" settles", func() error {
+		if got = keptLines(b.readAll(t, l.topic), below); slices.Equal(got, lines) {
+			return nil
 		}
 		poke()
-		time.Sleep(100 * time.Millisecond)
-	}
+		time.Sleep(50 * time.Millisecond)
+		return fmt.Errorf("%d records, want %d", len(got), len(lines))
+	})
 }
 
 // TestCompaction gives Apache Kafka and the built-in broker the same records
@@ -258,14 +259,14 @@ func TestCompaction(t *testing.T) {
 	})
 	brokers := []*franz{ours, real}
 
-	keeps := newKeyedLoad(t, "compacted", brokers, nil)
+	keeps := newKeyedLoad(t, ownTopic("compacted"), brokers, nil)
 	for _, b := range brokers {
-		err := b.cl.ProduceSync(t.Context(), &kgo.Record{Topic: "compacted", Value: []byte("no key")}).FirstErr()
+		err := b.cl.ProduceSync(t.Context(), &kgo.Record{Topic: keeps.topic, Value: []byte("no key")}).FirstErr()
 		if !errors.Is(err, kerr.InvalidRecord) {
 			t.Errorf("%s: a record without a key: %v, want INVALID_RECORD", b.name, err)
 		}
 	}
-	forgets := newKeyedLoad(t, "tombstones", brokers, map[string]string{"delete.retention.ms": "1"})
+	forgets := newKeyedLoad(t, ownTopic("tombstones"), brokers, map[string]string{"delete.retention.ms": "1"})
 	keptBelow, forgotBelow := keeps.run(t, 1), forgets.run(t, 2)
 	for range 3 {
 		keeps.filler(t)
@@ -276,8 +277,8 @@ func TestCompaction(t *testing.T) {
 		// A tombstone goes with a pass after the first one, and a pass needs something new.
 		forgets.settled(t, b, forgotBelow, forgets.left(forgotBelow, false), func() { forgets.filler(t) })
 	}
-	want := ours.readAll(t, "compacted") // with the fillers
-	if real := real.readAll(t, "compacted"); !maps.Equal(want, real) {
+	want := ours.readAll(t, keeps.topic) // with the fillers
+	if real := real.readAll(t, keeps.topic); !maps.Equal(want, real) {
 		sameLines(t, "fillers too", keptLines(want, 1<<62), keptLines(real, 1<<62))
 	}
 	offsets := slices.Sorted(maps.Keys(want))
@@ -293,7 +294,7 @@ func TestCompaction(t *testing.T) {
 			}
 			lines = append(lines, fmt.Sprintf("%d %s %d %d %s", off, k.key, k.at, size, k.value))
 		}
-		got := clientOutput(t, "", program(t, "kcat"), "-C", "-q", "-e", "-b", addr, "-t", "compacted", "-o", "beginning", "-f", `%o %k %T %S %s\n`)
+		got := clientOutput(t, "", program(t, "kcat"), "-C", "-q", "-e", "-b", addr, "-t", keeps.topic, "-o", "beginning", "-f", `%o %k %T %S %s\n`)
 		sameLines(t, "kcat", splitLines(got), lines)
 	})
 	t.Run("console consumer", func(t *testing.T) {
@@ -301,7 +302,7 @@ func TestCompaction(t *testing.T) {
 		for _, off := range offsets {
 			lines = append(lines, fmt.Sprintf("CreateTime:%d\tOffset:%d\t%s\t%s", want[off].at, off, want[off].key, want[off].value))
 		}
-		args := []string{"--bootstrap-server", addr, "--topic", "compacted", "--from-beginning", "--max-messages", strconv.Itoa(len(want)), "--timeout-ms", "60000"}
+		args := []string{"--bootstrap-server", addr, "--topic", keeps.topic, "--from-beginning", "--max-messages", strconv.Itoa(len(want)), "--timeout-ms", "180000"}
 		for _, what := range []string{"timestamp", "offset", "key"} {
 			args = append(args, "--formatter-property", "print."+what+"=true")
 		}
@@ -310,13 +311,13 @@ func TestCompaction(t *testing.T) {
 
 	p.kill()
 	p = startBroker(t, data, addr, quick...)
-	sameLines(t, "after kill -9", keptLines(ours.readAll(t, "compacted"), 1<<62), keptLines(want, 1<<62))
-	got := keptLines(ours.readAll(t, "tombstones"), forgotBelow)
+	sameLines(t, "after kill -9", keptLines(ours.readAll(t, keeps.topic), 1<<62), keptLines(want, 1<<62))
+	got := keptLines(ours.readAll(t, forgets.topic), forgotBelow)
 	sameLines(t, "after kill -9", got, keptLines(forgets.left(forgotBelow, false), forgotBelow))
 	p.stop(t)
 
 	t.Run("files", func(t *testing.T) {
-		files, err := filepath.Glob(filepath.Join(data, "logs", "compacted-0", "*.log"))
+		files, err := filepath.Glob(filepath.Join(data, "logs", keeps.topic+"-0", "*.log"))
 		if err != nil || len(files) < 2 {
 			t.Fatalf("%q, %v", files, err)
 		}
@@ -387,19 +388,20 @@ func TestCompressionType(t *testing.T) {
 	data, addr := filepath.Join(dir, "data"), fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	p := startBroker(t, data, addr)
 	brokers := []*franz{newFranz(t, "sluice", addr), newFranz(t, "kafka", kafka.start(t))}
+	name := ownTopic("ct")
 	types := []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}
 	value := strings.Repeat("compress me ", 100)
 	for _, b := range brokers {
 		for _, typ := range types {
-			b.create(t, "ct-"+typ, map[string]string{"compression.type": typ})
+			b.create(t, name+"-"+typ, map[string]string{"compression.type": typ})
 		}
-		for _, name := range slices.Sorted(maps.Keys(codecs())) {
-			cl := b.client(t, kgo.ProducerBatchCompression(codecs()[name]), kgo.ManualFlushing())
+		for _, codec := range slices.Sorted(maps.Keys(codecs())) {
+			cl := b.client(t, kgo.ProducerBatchCompression(codecs()[codec]), kgo.ManualFlushing())
 			for _, typ := range types {
 				for range 10 {
-					cl.Produce(t.Context(), &kgo.Record{Topic: "ct-" + typ, Value: []byte(value)}, func(_ *kgo.Record, err error) {
+					cl.Produce(t.Context(), &kgo.Record{Topic: name + "-" + typ, Value: []byte(value)}, func(_ *kgo.Record, err error) {
 						if err != nil {
-							t.Errorf("%s: %s to %s: %v", b.name, name, typ, err)
+							t.Errorf("%s: %s to %s: %v", b.name, codec, typ, err)
 						}
 					})
 				}
@@ -413,7 +415,7 @@ func TestCompressionType(t *testing.T) {
 	var files []string
 	for _, root := range []string{filepath.Join(data, "logs"), filepath.Join(kafka.dir, "node1", "data")} {
 		for _, typ := range types {
-			files = append(files, filepath.Join(root, "ct-"+typ+"-0", "00000000000000000000.log"))
+			files = append(files, filepath.Join(root, name+"-"+typ+"-0", "00000000000000000000.log"))
 		}
 	}
 	sameDump(t, dir, files, nil, func(dump []string) {

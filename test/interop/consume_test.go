@@ -35,6 +35,7 @@ SmartCar_Agent.sources.SmartCarInfo_SpoolSource.kafka.bootstrap.servers = @BROKE
 SmartCar_Agent.sources.SmartCarInfo_SpoolSource.kafka.topics = read-by-agents
 SmartCar_Agent.sources.SmartCarInfo_SpoolSource.kafka.consumer.group.id = @GROUP@
 SmartCar_Agent.sources.SmartCarInfo_SpoolSource.kafka.consumer.auto.offset.reset = earliest
+SmartCar_Agent.sources.SmartCarInfo_SpoolSource.kafka.consumer.session.timeout.ms = 120000
 SmartCar_Agent.sources.SmartCarInfo_SpoolSource.channels = c1
 SmartCar_Agent.channels.c1.type = memory
 SmartCar_Agent.channels.c1.capacity = 10000
@@ -63,7 +64,7 @@ SmartCar_Agent.sinks.k1.sink.rollInterval = 0
 				}
 				return splitLines(all.String())
 			}
-			eventually(t, time.Minute, "the files hold every record", func() error {
+			eventually(t, 3*time.Minute, "the files hold every record", func() error {
 				if !a.alive() {
 					t.Fatalf("the agent has ended:\n%s", tail(a.log(), 3000))
 				}

@@ -22,6 +22,7 @@ import (
 type kafkaChannel struct {
 	name, addr, topic, group string
 	avro                     bool
+	session                  time.Duration // of its consumer
 }
 
 func (k kafkaChannel) conf(agent string) string {
@@ -29,9 +30,9 @@ func (k kafkaChannel) conf(agent string) string {
 %[1]s.channels.%[2]s.kafka.bootstrap.servers = %[3]s
 %[1]s.channels.%[2]s.kafka.topic = %[4]s
 %[1]s.channels.%[2]s.kafka.consumer.group.id = %[5]s
-%[1]s.channels.%[2]s.kafka.consumer.session.timeout.ms = 6000
+%[1]s.channels.%[2]s.kafka.consumer.session.timeout.ms = %[7]d
 %[1]s.channels.%[2]s.parseAsFlumeEvent = %[6]t
-`, agent, k.name, k.addr, k.topic, k.group, k.avro)
+`, agent, k.name, k.addr, k.topic, k.group, k.avro, k.session.Milliseconds())
 }
 
 // in is a source that listens, with this channel; out is a sink that sends.
@@ -76,7 +77,7 @@ func channelEvents() (evs, bare []event.Event) {
 // both ways round.
 func TestKafkaChannel(t *testing.T) {
 	brokers := map[string]string{"kafka": kafka.start(t), "sluice": newBroker(t)}
-	plain := link{"plain", "avro", nil, nil}
+	plain := link{name: "plain", typ: "avro"}
 	evs, bare := channelEvents()
 	turns := make([]event.Event, 2000)
 	for i := range turns {
@@ -87,8 +88,8 @@ func TestKafkaChannel(t *testing.T) {
 	var free ports
 	fromSluice, toSluice := map[string]*handOver{}, map[string]*handOver{}
 	for name, addr := range brokers {
-		fromSluice[name] = newHandOver(t, &free, kafkaChannel{"toflume" + name, addr, "to-flume", "group1", true}, turns)
-		toSluice[name] = newHandOver(t, &free, kafkaChannel{"fromflume" + name, addr, "from-flume", "group2", true}, turns)
+		fromSluice[name] = newHandOver(t, &free, kafkaChannel{"toflume" + name, addr, ownTopic("to-flume"), ownTopic("group"), true, turnSession}, turns)
+		toSluice[name] = newHandOver(t, &free, kafkaChannel{"fromflume" + name, addr, ownTopic("from-flume"), ownTopic("group"), true, turnSession}, turns)
 	}
 	var conf strings.Builder
 	var sinks []string
@@ -113,11 +114,14 @@ func TestKafkaChannel(t *testing.T) {
 	var files [2]strings.Builder // of Flume and of Sluice
 	var sources, drains [2][]string
 	var listen []int
+	group, franzes := ownTopic("flume"), map[string]*franz{} // one group for all topics
 	for name, addr := range brokers {
+		franzes[name] = newFranz(t, name, addr)
 		for _, avro := range []bool{true, false} {
 			for from, agent := range []string{"f", "s"} {
 				to := 1 - from
-				k := kafkaChannel{fmt.Sprintf("%s%s%t", agent, name, avro), addr, fmt.Sprintf("of-%s-%t", agent, avro), "flume", avro}
+				k := kafkaChannel{fmt.Sprintf("%s%s%t", agent, name, avro), addr, ownTopic("of-" + agent), group, avro, waySession}
+				franzes[name].create(t, k.topic, nil)
 				feed, end := free.take(t), free.take(t)
 				files[from].WriteString(k.in(agent, feed))
 				sources[from] = append(sources[from], k.name)
@@ -140,12 +144,21 @@ func TestKafkaChannel(t *testing.T) {
 	}
 	sluice := startSluice(t, "agent", "-n", "s", "-f", agentOf(t, "s", sources[1], drains[1], files[1].String()))
 	flume := startFlumeConf(t, agentOf(t, "f", sources[0], drains[0], files[0].String()), "f", listen...)
+	for name, f := range franzes { // who joins later has the others begin again at what they have committed
+		eventually(t, 3*time.Minute, "all sinks are in the group on "+name, func() error {
+			groups, err := f.adm.DescribeGroups(t.Context(), group)
+			if g := groups[group]; err == nil && (g.State != "Stable" || len(g.Members) != 4) {
+				err = fmt.Errorf("it is %s, with %d members", g.State, len(g.Members))
+			}
+			return err
+		})
+	}
 	t.Run("events", func(t *testing.T) {
 		for _, w := range ways {
 			t.Run(w.name, func(t *testing.T) {
 				t.Parallel()
 				cl := feeder(t, plain, w.feed)
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 				defer cancel()
 				if err := cl.AppendBatch(ctx, evs); err != nil {
 					t.Fatal(err)
@@ -190,15 +203,17 @@ type handOver struct {
 }
 
 const (
-	turnBatch = 50
-	turnTakes = 10 // batches that the first one gets delivered
+	waySession  = 2 * time.Minute // a pause does not move partitions, after which events would come twice
+	turnSession = 6 * time.Second // who is killed is waited for so long
+	turnBatch   = 50
+	turnTakes   = 10 // batches that the first one gets delivered
 )
 
 var errEnough = errors.New("that is enough")
 
 func newHandOver(t *testing.T, free *ports, ch kafkaChannel, evs []event.Event) *handOver {
 	t.Helper()
-	plain := link{"plain", "avro", nil, nil}
+	plain := link{name: "plain", typ: "avro"}
 	h := &handOver{ch: ch, firstPort: free.take(t), secondPort: free.take(t), want: canonical(evs)}
 	h.first, h.second = collector(t, plain, h.firstPort), collector(t, plain, h.secondPort)
 	h.first.FailWith(func(emit int, _ *event.Batch) error {
@@ -223,7 +238,7 @@ func newHandOver(t *testing.T, free *ports, ch kafkaChannel, evs []event.Event) 
 		b.AppendEvent(e.Body, e.Headers)
 	}
 	// A broker that has just started may take some seconds to make a topic, which fails all of a put.
-	eventually(t, time.Minute, "a put into "+ch.topic, func() error { return c.Put(t.Context(), b) })
+	eventually(t, 3*time.Minute, "a put into "+ch.topic, func() error { return c.Put(t.Context(), b) })
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +248,7 @@ func newHandOver(t *testing.T, free *ports, ch kafkaChannel, evs []event.Event) 
 // awaitFirst waits until the first agent has got delivered what it may, and a try after that has failed.
 func (h *handOver) awaitFirst(t *testing.T, who string) {
 	t.Helper()
-	eventually(t, time.Minute, who+" takes some of "+h.ch.topic, func() error {
+	eventually(t, 3*time.Minute, who+" takes some of "+h.ch.topic, func() error {
 		if n := h.first.Emits(); n <= turnTakes {
 			return fmt.Errorf("%d batches came", n)
 		}
@@ -246,7 +261,7 @@ func (h *handOver) awaitFirst(t *testing.T, who string) {
 func (h *handOver) await(t *testing.T) {
 	t.Helper()
 	begun := canonical(h.first.Events())
-	eventually(t, time.Minute, "the rest of "+h.ch.topic, func() error {
+	eventually(t, 3*time.Minute, "the rest of "+h.ch.topic, func() error {
 		all := append(slices.Clone(begun), canonical(h.second.Events())...)
 		slices.Sort(all)
 		if n := len(slices.Compact(all)); n < len(h.want) {

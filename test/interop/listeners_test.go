@@ -34,11 +34,11 @@ log.dirs=`+filepath.Join(dir, "data")+"\n"), 0o644); err != nil {
 	}
 	p := startSluice(t, "broker", file)
 	var lines [][]string
-	eventually(t, 30*time.Second, "the broker names its listeners", func() error {
+	eventually(t, 3*time.Minute, "the broker names its listeners", func() error {
 		if !p.alive() {
 			t.Fatalf("the broker ended: %v", p.err)
 		}
-		lines = regexp.MustCompile(`(?m)^listener (INSIDE|OUTSIDE)://127\.0\.0\.1:(\d+)$`).FindAllStringSubmatch(p.out.String(), -1)
+		lines = regexp.MustCompile(`(?m)^listener (INSIDE|OUTSIDE)://127\.0\.0\.1:(\d+)\n`).FindAllStringSubmatch(p.out.String(), -1)
 		if len(lines) != 2 {
 			return errors.New("not yet")
 		}

@@ -3,7 +3,6 @@
 package interop
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -89,12 +88,34 @@ func compareStart(t *testing.T, unshare string, col []string) bool {
 		t.Error(err)
 		return false
 	}
-	var differs []string
-	if (err == nil) != (outcome == "up") {
-		differs = append(differs, fmt.Sprintf("check says %v, Flume was %s\n%s", err, outcome, check))
+	reason, meant := realfiles.Differences[file+"/"+name]
+	var log output
+	differences := func() (differs []string) {
+		if (err == nil) != (outcome == "up") {
+			differs = append(differs, fmt.Sprintf("check says %v, Flume was %s\n%s", err, outcome, check))
+		}
+		got := cameUp(log.String())
+		// Flume names a group in its members' stead.
+		for _, m := range grouped.FindAllStringSubmatch(log.String(), -1) {
+			members := regexp.MustCompile(`(?m)^\s*` + regexp.QuoteMeta(name+".sinkgroups."+m[1]) + `\.sinks\s*=(.*)$`).FindSubmatch(text)
+			if members == nil {
+				return append(differs, fmt.Sprintf("the file does not say what is in sink group %s", m[1]))
+			}
+			for _, k := range strings.Fields(string(members[1])) {
+				delete(got["sink"], k)
+			}
+			got["sink"][m[1]] = true
+		}
+		for i, kind := range []string{"source", "channel", "sink"} {
+			want := strings.Fields(col[3+i])
+			slices.Sort(want)
+			if have := slices.Sorted(maps.Keys(got[kind])); !slices.Equal(have, want) {
+				differs = append(differs, fmt.Sprintf("%ss %v here, Flume (%s) has %v\n%.3000s", kind, have, outcome, want, log.String()))
+			}
+		}
+		return differs
 	}
 
-	var log bytes.Buffer
 	cmd := exec.Command(unshare, "-rn", "sh", "-c", `ip link set lo up && exec "$0" agent -n "$1" -f "$2" -Duser.home="$3" --stop-timeout 1s`, binary, name, conf, dir)
 	cmd.Dir, cmd.Stderr = dir, &log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -104,39 +125,27 @@ func compareStart(t *testing.T, unshare string, col []string) bool {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	select {
-	case <-ended: // refused; an agent that has nothing to run
-	case <-time.After(4 * time.Second):
+	running := true
+	// Four seconds, in which something may come up that should not, and more until all has that should.
+	for begin := time.Now(); running && (time.Since(begin) < 4*time.Second || meant == (len(differences()) == 0) && time.Since(begin) < 3*time.Minute); {
+		select {
+		case <-ended: // refused; an agent that has nothing to run
+			running = false
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if running {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(3 * time.Minute):
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-ended
 			t.Errorf("%s/%s did not stop within its bound", file, name)
 		}
 	}
-	got := cameUp(log.String())
-	// Flume names a group in its members' stead.
-	for _, m := range grouped.FindAllStringSubmatch(log.String(), -1) {
-		members := regexp.MustCompile(`(?m)^\s*` + regexp.QuoteMeta(name+".sinkgroups."+m[1]) + `\.sinks\s*=(.*)$`).FindSubmatch(text)
-		if members == nil {
-			t.Errorf("%s/%s: the file does not say what is in sink group %s", file, name, m[1])
-			continue
-		}
-		for _, k := range strings.Fields(string(members[1])) {
-			delete(got["sink"], k)
-		}
-		got["sink"][m[1]] = true
-	}
-	for i, kind := range []string{"source", "channel", "sink"} {
-		want := strings.Fields(col[3+i])
-		slices.Sort(want)
-		if have := slices.Sorted(maps.Keys(got[kind])); !slices.Equal(have, want) {
-			differs = append(differs, fmt.Sprintf("%ss %v here, Flume (%s) has %v\n%.3000s", kind, have, outcome, want, log.String()))
-		}
-	}
-	if reason, ok := realfiles.Differences[file+"/"+name]; !ok {
+	differs := differences()
+	if !meant {
 		for _, d := range differs {
 			t.Errorf("%s/%s: %s", file, name, d)
 		}

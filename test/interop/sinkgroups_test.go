@@ -69,12 +69,12 @@ func (s groupSite) send(t *testing.T, n, total int) {
 	for i := range evs {
 		evs[i].Body = fmt.Appendf(nil, "event %d", i)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := feeder(t, link{typ: "avro"}, s.port).AppendBatch(ctx, evs); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, fmt.Sprintf("%d events come out", total), func() error {
+	eventually(t, 3*time.Minute, fmt.Sprintf("%d events come out", total), func() error {
 		if c := s.counts(); c[0]+c[1] != total {
 			return fmt.Errorf("%v came out", c)
 		}
@@ -92,7 +92,7 @@ func groupAgents() map[string]func(*testing.T, groupSite) {
 		"flume": func(t *testing.T, s groupSite) { startFlumeConf(t, s.conf, "g", s.port) },
 		"sluice": func(t *testing.T, s groupSite) {
 			startSluice(t, "agent", "--strict", "-n", "g", "-f", s.conf)
-			eventually(t, time.Minute, "sluice listens", func() error {
+			eventually(t, 3*time.Minute, "sluice listens", func() error {
 				c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
 				if err == nil {
 					err = c.Close()

@@ -127,7 +127,7 @@ func count(events map[string][]string) (n int) {
 
 func (s tailSite) await(t *testing.T, a runningAgent, name string, n int) map[string][]string {
 	t.Helper()
-	eventually(t, time.Minute, fmt.Sprintf("%s delivers %d events", name, n), func() error {
+	eventually(t, 3*time.Minute, fmt.Sprintf("%s delivers %d events", name, n), func() error {
 		if !a.alive() {
 			t.Fatalf("the agent has ended:\n%s", tail(a.log(), 3000))
 		}

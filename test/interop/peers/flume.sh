@@ -10,10 +10,12 @@ PEER=${FLUME_JARS:-flume}
 JVM=("${JAVA17_OPENS[@]}" -Dlog4j2.configurationFile="$PEERS_SRC/flume/log4j2.properties" -Dlog4j.configuration="file:$PEERS_SRC/flume-1.9/log4j.properties" -Dlog4j.shutdownHookEnabled=false)
 
 # Ready: every source and sink is being started, and every source has reported its start. Some (netcat, syslog, custom ones)
-# never report: for those, ready once the log has been quiet for two seconds.
+# never report: for those, ready once the log has been quiet for ten looks, some two seconds. A time would be over at once when
+# the machine had a pause.
+SEEN='' QUIET=0
 names() { sed -nE "s/^[[:space:]]*$FLUME_NAME\.$1[[:space:]]*=[[:space:]]*//p" "$FLUME_CONF" | tr -d '\r'; }
 ready() {
-  local c grouped=' ' mute=
+  local c grouped=' ' mute='' size
   ! log_has "$1" 'has been removed due to an error during configuration' || return 2 # Flume would run on without it
   if [ -n "$FLUME_READY" ]; then log_has "$1" "$FLUME_READY"; return; fi
   for c in $(names sinkgroups); do # a group starts in place of its sinks
@@ -25,7 +27,10 @@ ready() {
     log_has "$1" "Starting Source $c\$" || return
     log_has "$1" "type: SOURCE, name: $c started" || mute=1
   done
-  [ -z "$mute" ] || (($(date +%s) - $(stat -c %Y "$1") >= 2))
+  [ -n "$mute" ] || return 0
+  size=$(stat -c %s "$1")
+  [ "$size" = "$SEEN" ] || { SEEN=$size QUIET=0; }
+  ((++QUIET >= 10))
 }
 peer_start() {
   local mon=()

@@ -63,6 +63,7 @@ alive() { # alive PIDFILE: a zombie is only when the last of its threads has end
 spawn() { # spawn PIDFILE LOG COMMAND...: in its own session, log started afresh (the last one kept as LOG.prev)
   local pidfile=$1 log=$2 pid; shift 2
   [ -f "$log" ] && mv -f "$log" "$log.prev"
+  : >"$log" # here and not by the new process, which may come to it later than who looks into the log
   setsid "$@" >"$log" 2>&1 </dev/null 9>&- &
   pid=$!; disown "$pid"
   echo "$pid $(starttime "$pid")" >"$pidfile"

@@ -27,7 +27,9 @@ peer_fetch() {
 
 AS=()
 [ "$(id -u)" != 0 ] || AS=(setpriv --reuid=postgres --regid=postgres --init-groups)
-ready() { PGPASSWORD=peer psql -qAt -h 127.0.0.1 -p "$PG_PORT" -U peer -d peer -c 'SELECT 1'; }
+# Ready: its database answers, which is made when it is not there.
+query() { PGPASSWORD=peer psql -qAt -h 127.0.0.1 -p "$PG_PORT" -U peer -d "$1" -c "$2"; }
+ready() { query peer 'SELECT 1' || { query postgres 'CREATE DATABASE peer' && query peer 'SELECT 1'; }; }
 peer_start() {
   local bin
   keep PG_PORT=15432 PG_CONF=
@@ -46,12 +48,11 @@ peer_start() {
     cd /
     spawn "$DIR/postgres.pid" "$DIR/log" ${AS[@]+"${AS[@]}"} "$bin/postgres" -D "$DIR/data" -p "$PG_PORT"
     wait_ready "$DIR/postgres.pid" "$DIR/log" log_has "$DIR/log" 'ready to accept connections'
-    PGPASSWORD=peer psql -qAt -h 127.0.0.1 -p "$PG_PORT" -U peer -d postgres -c 'CREATE DATABASE peer' >/dev/null 2>&1 || true # it is there already
     wait_ready "$DIR/postgres.pid" "$DIR/log" ready
   fi
   endpoint "PG_URL=postgresql://peer:peer@127.0.0.1:$PG_PORT/peer"
 }
-peer_stop() { halt "$DIR/postgres.pid" 30 INT; } # INT: without waiting for clients to go
+peer_stop() { halt "$DIR/postgres.pid" 180 INT; } # INT: without waiting for clients to go
 peer_status() { status_of "$DIR/postgres.pid"; }
 
 main "$@"
