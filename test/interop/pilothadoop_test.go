@@ -36,7 +36,7 @@ func TestPilotHadoop(t *testing.T) {
 	t.Setenv("HADOOP_USER_NAME", "pilot")
 	dir := filepath.Join(t.TempDir(), "run")
 	pilot := func() *sluiceProcess {
-		return startSluice(t, "pilot", "--for", "8s", "--dir", dir, "--listen", "127.0.0.1:0", "--broker", "127.0.0.1:0", "--hdfs", hadoop.uri, "--hbase", hbase.zk)
+		return startSluice(t, "pilot", "--dir", dir, "--listen", "127.0.0.1:0", "--broker", "127.0.0.1:0", "--hdfs", hadoop.uri, "--hbase", hbase.zk)
 	}
 	refused := func(want ...string) {
 		t.Helper()
@@ -73,16 +73,18 @@ func TestPilotHadoop(t *testing.T) {
 	hbase.do(t, "family", "DriverCarInfo", "cf1")
 
 	p := pilot()
-	// consumer is the process that writes to HBase, once that has rows.
-	var state struct {
+	// consumer is the process that writes to HBase.
+	type pilotState struct {
 		Processes []struct {
 			Name string
 			PID  int
 		}
 		Consumer struct{ Delivered int64 }
 	}
+	var state pilotState
 	consumer := 0
-	eventually(t, time.Minute, "rows in HBase", func() error {
+	look := func() error {
+		state, consumer = pilotState{}, 0
 		page := pilotPage.FindStringSubmatch(p.out.String())
 		if page == nil {
 			return errors.New("the pilot has not said where its page is")
@@ -100,18 +102,32 @@ func TestPilotHadoop(t *testing.T) {
 				consumer = c.PID
 			}
 		}
-		if state.Consumer.Delivered < 5000 || consumer == 0 {
-			return fmt.Errorf("%d rows, written by process %d", state.Consumer.Delivered, consumer)
-		}
 		return nil
-	})
-	if err := syscall.Kill(consumer, syscall.SIGKILL); err != nil {
+	}
+	// arrive waits for rows by another process than that.
+	arrive := func(rows int64, not int) {
+		t.Helper()
+		eventually(t, 3*time.Minute, fmt.Sprintf("%d rows in HBase", rows), func() error {
+			err := look()
+			if err == nil && (state.Consumer.Delivered < rows || consumer == 0 || consumer == not) {
+				err = fmt.Errorf("%d rows, written by process %d", state.Consumer.Delivered, consumer)
+			}
+			return err
+		})
+	}
+	arrive(5000, 0)
+	killed := consumer
+	if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	hbase.do(t, "split", "DriverCarInfo", "4")
+	arrive(state.Consumer.Delivered+5000, killed)
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case <-p.done:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatal("the pilot does not end")
 	}
 	if out := p.out.String(); p.err != nil || !strings.Contains(out, "The ledger balances") || !strings.Contains(out, "status → HDFS") || !strings.Contains(out, "driver → HBase") {
