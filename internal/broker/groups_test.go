@@ -127,7 +127,7 @@ func TestCommittedOffsetsSurviveARestart(t *testing.T) {
 	if _, g := m.GroupMetadata(); g != generation {
 		t.Errorf("the generation went from %d to %d: the membership was lost", generation, g)
 	}
-	if code := (groupCaller{t, p}).heartbeat("rg", id, generation); code != 0 {
+	if code := (groupCaller{t, client(t, b)}).heartbeat("rg", id, generation); code != 0 {
 		t.Errorf("heartbeat of the generation before the restart: error %d", code)
 	}
 	m.CloseAllowingRebalance()
