@@ -15,7 +15,13 @@ func NoMoreAllocs(t testing.TB, limit int, f func()) {
 	if race.Enabled {
 		return
 	}
-	if n := testing.AllocsPerRun(20, f); n > float64(limit) {
+	// Whatever else the process does, and a collection that empties pools, can
+	// only add to what f allocates: the least of some measurements counts.
+	n := testing.AllocsPerRun(20, f)
+	for try := 0; try < 2 && n > float64(limit); try++ {
+		n = min(n, testing.AllocsPerRun(20, f))
+	}
+	if n > float64(limit) {
 		t.Errorf("%v allocations in a round, want at most %d", n, limit)
 	}
 }

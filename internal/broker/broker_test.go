@@ -44,7 +44,7 @@ func startBroker(t *testing.T, change func(*Config)) *Broker {
 	if change != nil {
 		change(&cfg)
 	}
-	b, err := Start(context.Background(), cfg)
+	b, err := startAgain(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 func runChild(dir, listen string) int {
-	b, err := Start(context.Background(), Config{Listen: listen, DataDir: dir, MaxDisk: -1})
+	b, err := startAgain(Config{Listen: listen, DataDir: dir, MaxDisk: -1})
 	if err != nil {
 		fmt.Println("error:", err)
 		return 1

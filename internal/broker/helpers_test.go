@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -9,6 +11,17 @@ import (
 
 // patience only ends a test that hangs: a machine under load may take many seconds for anything.
 const patience = 3 * time.Minute
+
+// startAgain is Start for a broker that comes back at the address that it had:
+// meanwhile a connection of any process may have got the port for a moment.
+func startAgain(cfg Config) (b *Broker, err error) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		b, err = Start(context.Background(), cfg)
+		if err == nil || !strings.Contains(err.Error(), "port is in use") || time.Now().After(end) {
+			return b, err
+		}
+	}
+}
 
 // versionsUpTo is what a new client speaks, but for the APIs named.
 const maxAPIKey = 127
