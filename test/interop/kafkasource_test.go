@@ -498,7 +498,17 @@ func rebalanceDrill(t *testing.T, broker, strategy string, static bool) {
 		confs = append(confs, s)
 	}
 	startMember := func(i int) *sluiceProcess {
-		return startSluice(t, "agent", "-n", pilotAgent, "-f", confs[i].conf, "-Duser.home="+confs[i].dir)
+		p := startSluice(t, "agent", "-n", pilotAgent, "-f", confs[i].conf, "-Duser.home="+confs[i].dir)
+		eventually(t, 3*time.Minute, "the agent is there", func() error { // before that it does not know SIGTERM
+			if !p.alive() {
+				t.Fatalf("member %d has ended: %v", i, p.err)
+			}
+			if p.out.String() == "" {
+				return errors.New("it says nothing")
+			}
+			return nil
+		})
+		return p
 	}
 	members := make([]*sluiceProcess, drillMembers)
 	for i := range members {
