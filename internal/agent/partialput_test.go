@@ -103,7 +103,7 @@ func TestPartialPutDeadLetters(t *testing.T) {
 	a, _ := load(t, strings.Replace(flow, "memory", "test-partial", 1)+"a.channels.c.bad = 7\na.sinks.k.into = partialdead\na.sources.r.count = 100\na.sources.r.batchSize = 20\n"+
 		"a.sources.r.deadletter = file\na.sources.r.deadletter.directory = "+t.TempDir()+"\n")
 	c := into("partialdead")
-	if err := run(t, a, func() bool { return c.count() >= 81 }); err != nil {
+	if err := runByClock(t, a, func() bool { return c.count() >= 81 }); err != nil {
 		t.Fatal(err)
 	}
 	seen := make(map[string]bool)

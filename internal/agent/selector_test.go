@@ -35,7 +35,7 @@ func TestLoadBalancingSelector(t *testing.T) {
 		t.Fatal(diags)
 	}
 	c, d := into("first"), into("second")
-	if err := run(t, a, func() bool { return c.count()+d.count() == 1001 }); err != nil {
+	if err := runByClock(t, a, func() bool { return c.count()+d.count() == 1001 }); err != nil {
 		t.Fatal(err)
 	}
 	wantNumbers(t, c.got, 1001, func(i int) bool { return i%2 == 0 })

@@ -32,7 +32,7 @@ func TestProduceSaysWhatWasNotAcknowledged(t *testing.T) {
 	mu.Lock()
 	free = 0
 	mu.Unlock()
-	for deadline := time.Now().Add(30 * time.Second); ; { // until the guard has looked
+	for deadline := time.Now().Add(3 * time.Minute); ; { // until the guard has looked
 		code, _, stderr := runKafkaCLI("3\n", "sluice", "produce", "t", "--timeout=1s", addr)
 		if code == 1 && strings.Contains(stderr, "0 of 1 record(s) were acknowledged") {
 			return

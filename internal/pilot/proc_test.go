@@ -68,7 +68,7 @@ func newChild(t *testing.T, how string) (*child, *told) {
 	l := &told{}
 	c := &child{name: how, exe: os.Args[0], args: func(int) []string { return []string{"child", how} }, log: filepath.Join(t.TempDir(), "log"), tell: l.tell}
 	t.Cleanup(func() {
-		if err := c.stop(10 * time.Second); err != nil && c.failure() == nil && how != "stubborn" {
+		if err := c.stop(time.Minute); err != nil && c.failure() == nil && how != "stubborn" {
 			t.Error(err)
 		}
 	})
@@ -78,7 +78,7 @@ func newChild(t *testing.T, how string) (*child, *told) {
 // until waits for a condition that must come.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
@@ -108,7 +108,7 @@ func TestChildIsStartedAgain(t *testing.T) {
 		t.Errorf("told %q", told)
 	}
 	second := c.process().PID
-	if err := c.stop(10 * time.Second); err != nil {
+	if err := c.stop(time.Minute); err != nil {
 		t.Error(err)
 	}
 	if alive(second) {
@@ -117,7 +117,7 @@ func TestChildIsStartedAgain(t *testing.T) {
 	if p := c.process(); p.State != procStopped || p.Restarts != 1 {
 		t.Errorf("%+v", p)
 	}
-	if err := c.stop(time.Second); err != nil {
+	if err := c.stop(time.Minute); err != nil {
 		t.Errorf("a second stop: %v", err)
 	}
 }
@@ -172,9 +172,10 @@ func TestChildWithBadConfiguration(t *testing.T) {
 // stop during the back-off must not wait for it, nor start another process.
 func TestStopWhileRestarting(t *testing.T) {
 	c, _ := newChild(t, "fail")
+	c.down = time.Hour // a back-off that this test cannot sleep through
 	c.start()
 	until(t, "the back-off", func() bool { return c.process().State == procRestarting })
-	if err := c.stop(10 * time.Second); err != nil {
+	if err := c.stop(time.Minute); err != nil {
 		t.Error(err)
 	}
 	data, err := os.ReadFile(c.log)
@@ -212,7 +213,7 @@ func TestAnnounced(t *testing.T) {
 
 func TestStopWithoutStart(t *testing.T) {
 	c, _ := newChild(t, "stay")
-	if err := c.stop(time.Second); err != nil {
+	if err := c.stop(time.Minute); err != nil {
 		t.Error(err)
 	}
 }
@@ -249,7 +250,7 @@ func TestKilledChildStaysAway(t *testing.T) {
 	if !strings.Contains(told.String(), "killed") || !c.running() {
 		t.Errorf("told %q, running %v", told, c.running())
 	}
-	if err := c.stop(10 * time.Second); err != nil || c.running() {
+	if err := c.stop(time.Minute); err != nil || c.running() {
 		t.Errorf("stop: %v, running %v", err, c.running())
 	}
 }

@@ -293,7 +293,7 @@ func TestStopWithoutContext(t *testing.T) {
 	src2 := componenttest.Source(t, env, "exec", "shell=/bin/sh -c", "command=seq 1 100000; sleep 1000")
 	go func() { done <- src2.Run(context.Background(), out) }()
 	out.WaitFor(t, "a batch that waits", func() bool { return out.Emits() == 1 })
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := src2.Stop(ctx); err != nil {
 		t.Error(err)
@@ -325,7 +325,7 @@ func alive(t *testing.T, mark string) []string {
 
 func waitGone(t *testing.T, mark string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		left := alive(t, mark)
 		if len(left) == 0 {
 			return
@@ -357,7 +357,7 @@ func TestNoOrphans(t *testing.T) {
 		}
 		return false
 	}
-	for deadline := time.Now().Add(30 * time.Second); !tail(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !tail(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("tail did not come up")
 		}

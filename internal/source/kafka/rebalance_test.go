@@ -230,7 +230,7 @@ func TestRevoked(t *testing.T) {
 		props := []string{"kafka.topics=t", "kafka.consumer.partition.assignment.strategy=org.apache.kafka.clients.consumer." + strategy}
 		_, stop := start(t, addr, slow, props...)
 		produce(t, addr, append(records("t", 0, "a"), records("t", 1, "b")...)...)
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		if _, err := c.WaitGroupStable(ctx, "flume", 1); err != nil {
 			t.Fatal(err)
@@ -261,9 +261,9 @@ func TestRevoked(t *testing.T) {
 func TestStaticMember(t *testing.T) {
 	t.Parallel()
 	c, addr := brokers(t, kfake.SeedTopics(2, "t"))
-	props := []string{"kafka.topics=t", "kafka.consumer.session.timeout.ms=30000"}
+	props := []string{"kafka.topics=t", "kafka.consumer.session.timeout.ms=60000"}
 	one, two := newOutput(), newOutput()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	// The first one leads: kfake rebalances when a leader comes back, which Apache Kafka does not.
 	start(t, addr, two, append(props, "kafka.consumer.group.instance.id=two")...)

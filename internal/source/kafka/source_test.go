@@ -109,7 +109,7 @@ func (o *output) bodies(t testing.TB, n int) []string {
 
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("did not come: %s", what)
 		}
@@ -367,7 +367,7 @@ func TestRebalance(t *testing.T) {
 	addr := cluster(t, kfake.SeedTopics(partitions, "t"))
 	out := newOutput()
 	out.fail = func(*event.Batch) error { time.Sleep(3 * time.Millisecond); return nil }
-	props := []string{"kafka.topics=t", "kafka.consumer.group.id=g", "batchSize=7", "kafka.consumer.session.timeout.ms=6000"}
+	props := []string{"kafka.topics=t", "kafka.consumer.group.id=g", "batchSize=7", "kafka.consumer.session.timeout.ms=60000"}
 	_, stop1 := start(t, addr, out, props...)
 	var stop2, stop3 func()
 	for i := range each {
