@@ -153,18 +153,21 @@ func (p *sluiceProcess) Kill() error {
 	return nil
 }
 
+// stopWait only ends a stop that hangs.
+const stopWait = 2 * time.Minute
+
 func (p *sluiceProcess) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop sluice: %w", err)
 	}
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(stopWait):
 		if err := p.cmd.Process.Kill(); err != nil {
 			return fmt.Errorf("kill sluice: %w", err)
 		}
 		<-p.done
-		return errors.New("stop sluice: not ended 30 s after SIGTERM, killed")
+		return fmt.Errorf("stop sluice: not ended %v after SIGTERM, killed", stopWait)
 	}
 	if p.err != nil {
 		return fmt.Errorf("stop sluice: %w\n%s", p.err, p.Log())
@@ -210,7 +213,7 @@ type metrics struct {
 }
 
 func newMetrics(port int) *metrics {
-	return &metrics{url: fmt.Sprintf("http://127.0.0.1:%d/metrics", port), client: http.Client{Timeout: 5 * time.Second}}
+	return &metrics{url: fmt.Sprintf("http://127.0.0.1:%d/metrics", port), client: http.Client{Timeout: time.Minute}}
 }
 
 func (m *metrics) read(ctx context.Context) (counters, error) {

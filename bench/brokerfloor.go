@@ -68,7 +68,7 @@ func (floorBroker) Start(ctx context.Context, dir string) (*brokerProcess, error
 			c.Close()
 			break
 		}
-		if ctx.Err() != nil || time.Since(begun) > 10*time.Second {
+		if ctx.Err() != nil || time.Since(begun) > 2*time.Minute {
 			return nil, errors.Join(fmt.Errorf("start floor: %w", err), end())
 		}
 		time.Sleep(5 * time.Millisecond)
