@@ -243,7 +243,7 @@ func sensible(v reflect.Value, path string) {
 			}{
 				{"TimeoutMillis", 10_000}, {"RebalanceTimeoutMillis", 10}, {"MaxBytes", 1 << 20}, {".MinBytes", 1}, {"ReplicaID", -1}, {".Timestamp", -1},
 				{"NumPartitions", 1}, {"Count", 3}, {"ReplicationFactor", 1}, {"ResourceType", 2}, {"Acks", -1}, {"SessionEpoch", -1},
-				{"BrokerID", 1}, {"Leader", 1}, {"Generation", 1},
+				{"BrokerID", 1}, {"Leader", 1}, {"Generation", 1}, {"ResourcePatternType", 3}, {".Operation", 3}, {"PermissionType", 3},
 			} {
 				if strings.HasSuffix(at, d.suffix) {
 					f.SetInt(d.n)
