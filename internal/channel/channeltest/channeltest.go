@@ -295,30 +295,40 @@ func cancel(t *testing.T, open Open) {
 	}
 }
 
+// wakeUp: a take that waits is woken by a put. The events need not come at
+// once: a put into a topic may be two requests.
 func wakeUp(t *testing.T, open Open) {
 	p := event.NewPool()
 	c := open(t, 10, 10)
-	got := make(chan int, 1)
+	got := make(chan error, 1)
 	go func() {
 		tk := c.NewTaker()
-		for {
+		for n := 0; n < 3; {
 			l, err := tk.Take(context.Background(), 10)
 			if err != nil {
-				got <- -1
+				got <- err
 				return
 			}
 			if l == nil {
 				continue // keep-alive ran out
 			}
-			n := len(l.Events())
-			_ = l.Commit()
-			got <- n
-			return
+			for _, e := range l.Events() {
+				if want := fmt.Sprintf("event %d", n); string(e.Body) != want {
+					got <- fmt.Errorf("%q instead of %q", e.Body, want)
+					return
+				}
+				n++
+			}
+			if err := l.Commit(); err != nil {
+				got <- err
+				return
+			}
 		}
+		got <- nil
 	}()
 	put(t, c, p, 0, 3)
-	if n := <-got; n != 3 {
-		t.Errorf("the waiting take got %d events, want 3", n)
+	if err := <-got; err != nil {
+		t.Errorf("take: %v", err)
 	}
 }
 
