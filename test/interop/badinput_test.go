@@ -3,11 +3,9 @@
 package interop
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,13 +79,8 @@ func runBadFlows(t *testing.T, flows []badFlow) (dead string) {
 	counter := func(what, name string) (n int) {
 		t.Helper()
 		eventually(t, 3*time.Minute, name+" of "+what, func() error {
-			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+			m, err := flumeMetrics(port)
 			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			var m map[string]map[string]string
-			if err := json.NewDecoder(resp.Body).Decode(&m); err != nil {
 				return err
 			}
 			n, err = strconv.Atoi(m[what][name])

@@ -5,11 +5,9 @@ package interop
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -505,13 +503,8 @@ func drainFlume(t *testing.T, dir, home, more string) []string {
 	}
 	defer peer("flume.sh", nil, "stop", site) // for the case that something else fails
 	eventually(t, 5*time.Minute, "Flume has drained the channel", func() error {
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+		m, err := flumeMetrics(port)
 		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		var m map[string]map[string]string
-		if err := json.NewDecoder(resp.Body).Decode(&m); err != nil {
 			return err
 		}
 		if c := m["CHANNEL.c1"]; c["ChannelSize"] != "0" || c["EventTakeSuccessCount"] == "0" {

@@ -12,9 +12,11 @@ package interop
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -356,7 +358,18 @@ func eventually(t *testing.T, limit time.Duration, what string, f func() error) 
 	}
 }
 
-// output runs a client and returns its standard output.
+// flumeMetrics asks an agent, Flume's or ours, for its counters by component and name.
+func flumeMetrics(port int) (m map[string]map[string]string, err error) {
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	err = json.NewDecoder(resp.Body).Decode(&m)
+	return m, err
+}
+
+// clientOutput runs a client and returns its standard output.
 func clientOutput(t *testing.T, stdin string, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
